@@ -1,0 +1,68 @@
+//! What a processor sees of its board: ports, memory-mapped registers, interrupts, time.
+//!
+//! The processor core knows only this trait; `devices` implements it (design D10). Time is virtual (design D6):
+//! nanoseconds since reset, derived from the instruction count, never from the host's clock.
+
+/// Virtual time in nanoseconds. The TSC runs at 1 GHz, so it is also the TSC before offsets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+pub struct VirtualTime(pub u64);
+
+/// Kinds of reset (MK specification section 7.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResetKind {
+    /// Power was lost: the saved TME key is gone.
+    Cold,
+    /// Port CF9H, keyboard controller, ACPI reset register, triple fault.
+    Warm,
+    /// INIT: registers only; caches, memory and the TME MSRs are kept.
+    Init,
+}
+
+/// Something the board asks of the machine around the processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// ACPI S5 or an equivalent.
+    PowerOff,
+    Reset(ResetKind),
+    /// The debug-exit port was written with this value.
+    DebugExit(u32),
+}
+
+/// The board. All sizes are 1, 2, 4 (ports) or 1, 2, 4, 8 (memory-mapped) bytes; `cpu` is the logical processor's
+/// number, whose local APIC is meant.
+pub trait Platform {
+    /// IN. Unclaimed ports read as all ones.
+    fn port_read(&mut self, now: VirtualTime, cpu: usize, port: u16, size: u8) -> u32;
+    /// OUT. Writes to unclaimed ports are dropped.
+    fn port_write(&mut self, now: VirtualTime, cpu: usize, port: u16, size: u8, value: u32);
+
+    /// Load from an address that is not RAM (KeyID already removed, MC-31). Unclaimed addresses read as all ones.
+    fn mmio_read(&mut self, now: VirtualTime, cpu: usize, address: u64, size: u8) -> u64;
+    /// Store to an address that is not RAM.
+    fn mmio_write(&mut self, now: VirtualTime, cpu: usize, address: u64, size: u8, value: u64);
+
+    /// RDMSR of IA32_APIC_BASE, IA32_TSC_DEADLINE and the x2APIC range 800H-8FFH. `None` is #GP(0).
+    fn apic_msr_read(&mut self, now: VirtualTime, cpu: usize, msr: u32) -> Option<u64>;
+    /// WRMSR of the same. `None` is #GP(0). `tsc_offset` is TSC minus virtual time, for TSC_DEADLINE.
+    fn apic_msr_write(&mut self, now: VirtualTime, cpu: usize, msr: u32, value: u64, tsc_offset: u64) -> Option<()>;
+    /// CR8 (task priority class, bits 7:4 of TPR).
+    fn cr8(&self, cpu: usize) -> u8;
+    fn set_cr8(&mut self, now: VirtualTime, cpu: usize, value: u8);
+
+    /// Absolute time of the earliest timer event, if one is armed.
+    fn next_event(&self) -> Option<VirtualTime>;
+    /// Runs every event due at or before `now`.
+    fn advance(&mut self, now: VirtualTime);
+
+    /// True while a maskable interrupt that passes the priority check waits for this processor.
+    fn interrupt_pending(&self, cpu: usize) -> bool;
+    /// Interrupt acknowledge: the vector, moved from IRR to ISR (or from the PIC). `None` if it went away.
+    fn acknowledge_interrupt(&mut self, now: VirtualTime, cpu: usize) -> Option<u8>;
+    /// Takes a pending NMI.
+    fn take_nmi(&mut self, cpu: usize) -> bool;
+
+    /// Takes the next signal for the machine, if any.
+    fn take_signal(&mut self) -> Option<Signal>;
+    /// True when a signal waits: the processor leaves its run loop.
+    fn signal_pending(&self) -> bool;
+}
