@@ -1,0 +1,5 @@
+//! What instructions do, by family.
+
+pub mod simd;
+pub mod system;
+pub mod x87;

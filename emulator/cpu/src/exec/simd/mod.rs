@@ -1,0 +1,1 @@
+//! MMX, SSE to SSE4.2, AES-NI, PCLMULQDQ.

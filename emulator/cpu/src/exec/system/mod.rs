@@ -1,0 +1,1 @@
+//! Segments, control transfers between privilege levels, control registers, MSRs, CPUID, PCONFIG.

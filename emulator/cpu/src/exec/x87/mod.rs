@@ -1,0 +1,1 @@
+//! x87 and the state-save instructions.
