@@ -41,7 +41,9 @@ impl<T> Page<T> {
 }
 
 impl Table {
-    const EMPTY: Self = Self(UnsafeCell::new([0; ENTRIES]));
+    const fn empty() -> Self {
+        Self(UnsafeCell::new([0; ENTRIES]))
+    }
 
     fn set(&self, index: usize, entry: u64) {
         // SAFETY: nobody holds a reference into a table.
@@ -50,11 +52,11 @@ impl Table {
     }
 }
 
-static PML4: Table = Table::EMPTY;
-static PDPT: Table = Table::EMPTY;
-static IDENTITY: [Table; IDENTITY_GIB] = [const { Table::EMPTY }; IDENTITY_GIB];
-static WINDOW_PD: Table = Table::EMPTY;
-static WINDOW_PT: Table = Table::EMPTY;
+static PML4: Table = Table::empty();
+static PDPT: Table = Table::empty();
+static IDENTITY: [Table; IDENTITY_GIB] = [const { Table::empty() }; IDENTITY_GIB];
+static WINDOW_PD: Table = Table::empty();
+static WINDOW_PT: Table = Table::empty();
 
 /// The page frame that the demonstrations use. Nothing else is in it, and it is only ever touched through windows.
 static FRAME: Page<[u8; PAGE_BYTES as usize]> = Page(UnsafeCell::new([0; PAGE_BYTES as usize]));

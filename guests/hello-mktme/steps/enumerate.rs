@@ -52,7 +52,7 @@ pub fn run(report: &mut Report) -> Features {
         ),
     );
     if !tme {
-        say!("   This CPU has no TME: memory is not encrypted, or the virtual machine does not say so.");
+        say!("   This CPU has no TME. If memory is encrypted, nothing here can tell.");
     }
     Features { maxphyaddr, tme, pconfig_mktme: pconfig && mktme_target }
 }

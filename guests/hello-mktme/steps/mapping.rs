@@ -12,21 +12,15 @@ pub fn run(report: &mut Report, machine: &Machine) -> Windows {
     report.chapter("One page of memory, four KeyIDs (page tables)");
     let windows = paging::map(machine.layout);
     let frame = paging::frame();
-    say!("   The page at physical address {frame:#x} gets four page-table entries. They differ");
-    say!("   only in the KeyID bits: four doors to the same 4096 bytes of memory.");
+    say!("   The page at physical address {frame:#x} gets four page-table entries, which");
+    say!("   differ only in the KeyID bits: four doors to the same 4096 bytes of memory.");
     for window in windows.iter() {
-        say!(
-            "     linear {:#x} -> entry {:#018x} = page {frame:#x} with KeyID {}",
-            window.linear,
-            window.entry,
-            window.keyid
-        );
+        say!("     address {:#x} -> entry {:#018x}: KeyID {}", window.linear, window.entry, window.keyid);
     }
-    report
-        .check(paging::is_loaded(), format_args!("The new page tables are in use (CR3), and this program still runs."));
+    report.check(paging::is_loaded(), format_args!("The new page tables are in use (CR3)."));
 
     if machine.frame_is_excluded() {
-        report.not_shown(format_args!("unprogrammed KeyIDs: firmware excluded this page from KeyID 0's encryption."));
+        report.not_shown(format_args!("KeyIDs without a key: KeyID 0 does not encrypt this page."));
         return windows;
     }
     windows.flush_all();
@@ -34,7 +28,7 @@ pub fn run(report: &mut Report, machine: &Machine) -> Windows {
     writer.write(0, &NOTE);
     writer.flush(0);
     let same = windows.iter().all(|window| window.read(0) == NOTE);
-    report.check(same, format_args!("What KeyID 0 wrote reads the same through KeyIDs 1 to 3: they have no key yet."));
+    report.check(same, format_args!("What KeyID 0 wrote reads the same through 1 to 3: they have no key."));
     windows.flush_all();
     windows
 }

@@ -75,17 +75,18 @@ fn introduce(boot: &BootParams) {
     say!();
     say!("Hello from inside the machine.");
     say!();
-    say!("Memory modules can be pulled out and read, and buses can be tapped. This machine's");
-    say!("memory controller therefore encrypts every 64-byte line on its way to memory, with");
-    say!("AES-XTS. TME (total memory encryption) does it with one key for all of memory. MKTME");
-    say!("(multi-key TME) has a table of keys: the topmost bits of a physical address are not");
-    say!("an address but a number, the KeyID, and say which key to use.");
+    say!("Memory modules can be pulled out and read, and buses can be tapped. A machine");
+    say!("with TME (total memory encryption) therefore encrypts every 64-byte line on its");
+    say!("way from the CPU's cache to memory, with AES-XTS and one key for everything.");
+    say!("With MKTME (multi-key TME) it has a table of keys, and the topmost bits of a");
+    say!("physical address are no longer part of the address: they are a number, the");
+    say!("KeyID, that says which key to use.");
     say!();
     say!("This program runs on the bare CPU, tries all of that, and checks what it sees.");
     say!();
     match boot.memory() {
         Some(memory) => {
-            say!("Firmware reports {} KiB of usable memory in {} ranges.", memory.bytes >> 10, memory.ranges)
+            say!("Firmware reports {} KiB of usable memory in {} range(s).", memory.bytes >> 10, memory.ranges)
         }
         None => say!("The loader passed no memory map."),
     }

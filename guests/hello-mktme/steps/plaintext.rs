@@ -35,13 +35,15 @@ fn no_encrypt(report: &mut Report, machine: &Machine, windows: &Windows) {
     say!("   KeyID {} decrypts what was never encrypted:", direct.keyid);
     let mangled = direct.read(0);
     dump(&mangled);
-    report.check(all_blocks_differ(&mangled, &POSTCARD), format_args!("Noise: decrypting clear text garbles it."));
+    report.check(all_blocks_differ(&mangled, &POSTCARD), format_args!("Decrypting clear text garbles it."));
     if machine.keyid_0_is_plain() {
         report
             .check(tme.read(0) == POSTCARD, format_args!("KeyID 0 is not encrypted here either, and reads the text."));
     } else {
-        report
-            .check(all_blocks_differ(&tme.read(0), &POSTCARD), format_args!("And so does KeyID 0, with its own key."));
+        report.check(
+            all_blocks_differ(&tme.read(0), &POSTCARD),
+            format_args!("KeyID 0, with its own key, cannot read it either."),
+        );
     }
     windows.flush_all();
 }
@@ -61,21 +63,18 @@ fn clear_key(report: &mut Report, machine: &Machine, windows: &Windows) {
     );
     report.check(
         direct.read(0) == LETTER,
-        format_args!("KeyID {}, which has the same key, can: memory itself did not change.", direct.keyid),
+        format_args!("KeyID {}, which has the same key, can: memory did not change.", direct.keyid),
     );
 
     windows.flush_all();
     cleared.write(0, &NOTE);
     cleared.flush(0);
     if machine.frame_is_excluded() {
-        report.not_shown(format_args!("a cleared KeyID acting like KeyID 0: this page is excluded, for KeyID 0 only."));
+        report.not_shown(format_args!("a cleared KeyID: KeyID 0 does not encrypt this page."));
     } else {
         report.check(
             tme.read(0) == NOTE,
-            format_args!(
-                "What KeyID {} writes now, KeyID 0 can read: a cleared KeyID uses KeyID 0's key.",
-                cleared.keyid
-            ),
+            format_args!("It uses KeyID 0's key now: KeyID 0 reads what KeyID {} writes.", cleared.keyid),
         );
     }
     windows.flush_all();

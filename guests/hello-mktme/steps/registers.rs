@@ -42,7 +42,8 @@ fn describe_capability(report: &mut Report, capability: Capability) {
     }
     if capability.has_mktme() {
         let (bits, keys) = (capability.max_keyid_bits(), capability.max_keys());
-        say!("     Up to {bits} address bits can be KeyID bits; there is room for {keys} keys beside KeyID 0's.");
+        say!("     Up to {bits} address bits can be KeyID bits.");
+        say!("     The key table has room for {keys} keys beside that of KeyID 0.");
     } else {
         say!("     There is one key for everything: no MKTME.");
     }
@@ -86,7 +87,7 @@ fn describe_keyids(
     layout: AddressLayout,
 ) -> Option<Algorithm> {
     if !capability.has_mktme() || activate.keyid_bits() == 0 {
-        report.not_shown(format_args!("KeyIDs: this machine has TME with its single key, but not MKTME."));
+        report.not_shown(format_args!("KeyIDs: this machine has TME with its one key, not MKTME."));
         return None;
     }
     let (k, p) = (activate.keyid_bits(), activate.tdx_bits());
@@ -126,7 +127,7 @@ fn describe_keyids(
     let plain_xts = [Algorithm::AES_XTS_128, Algorithm::AES_XTS_256];
     let algorithm = plain_xts.into_iter().find(|algorithm| algorithm.is_in(activate.algorithms()));
     if algorithm.is_none() {
-        report.not_shown(format_args!("keys: firmware allows KeyIDs no algorithm that this program knows how to use."));
+        report.not_shown(format_args!("keys: firmware allows no algorithm that this program knows."));
     }
     algorithm
 }

@@ -17,8 +17,8 @@ pub fn run(report: &mut Report, machine: &Machine, windows: &Windows) {
     windows.flush_all();
     direct.write(0, &SECRET);
     direct.flush(0);
-    say!("   Written through KeyID {} and flushed out of the cache (CLFLUSH), so that it now lies", keyid::DIRECT);
-    say!("   in memory, encrypted. Read back through KeyID {}:", keyid::DIRECT);
+    say!("   A text is written through KeyID {} and flushed out of the cache (CLFLUSH), so", keyid::DIRECT);
+    say!("   that it now lies in memory, encrypted. Read back through KeyID {}:", keyid::DIRECT);
     let right = direct.read(0);
     dump(&right);
     report.check(right == SECRET, format_args!("The right key gives the text back."));
@@ -31,29 +31,29 @@ pub fn run(report: &mut Report, machine: &Machine, windows: &Windows) {
         format_args!("A wrong key gives noise in every 16-byte block, and no error."),
     );
 
-    say!("   Through KeyID {}, which does not encrypt: this is what lies in the memory cells,", keyid::PLAIN);
-    say!("   and what someone who taps the memory bus would see:");
+    say!("   Through KeyID {}, which does not encrypt. These are the memory cells, and what", keyid::PLAIN);
+    say!("   someone who taps the memory bus gets to see:");
     let cells = plain.read(0);
     dump(&cells);
     report.check(all_blocks_differ(&cells, &SECRET), format_args!("Nothing of the text is in the memory cells."));
 
-    say!("   Through KeyID 0, as an operating system sees memory that it has not claimed:");
-    let unclaimed = tme.read(0);
-    dump(&unclaimed);
+    say!("   Through KeyID 0, which everyone uses who knows nothing of KeyIDs:");
+    let unaware = tme.read(0);
+    dump(&unaware);
     if machine.keyid_0_is_plain() {
         report.check(
-            unclaimed == cells,
+            unaware == cells,
             format_args!("KeyID 0 is not encrypted here: it shows the memory cells as they are."),
         );
     } else {
         report.check(
-            all_blocks_differ(&unclaimed, &SECRET) && all_blocks_differ(&unclaimed, &cells),
-            format_args!("KeyID 0 decrypts with its own, wrong key: noise upon noise."),
+            all_blocks_differ(&unaware, &SECRET) && all_blocks_differ(&unaware, &cells),
+            format_args!("KeyID 0 decrypts with its own key, the wrong one: more noise."),
         );
         tme.flush(0);
         report.check(
-            tme.read(0) == unclaimed,
-            format_args!("It is the same noise every time: decryption is arithmetic."),
+            tme.read(0) == unaware,
+            format_args!("It is the same noise every time: a wrong key is still arithmetic."),
         );
     }
     windows.flush_all();
