@@ -51,7 +51,7 @@ fn build_guest(manifest_dir: &Path, name: &str, out_dir: &Path, target: &str) {
     for option in CODEGEN {
         rustc.args(["-C", option]);
     }
-    rustc.arg("-C").arg(format!("link-arg=-Wl,-T,{}", source.join("link.ld").display()));
+    rustc.arg("-C").arg(format!("link-arg=-T{}", source.join("link.ld").display()));
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
         let mut option = std::ffi::OsString::from("linker=");
         option.push(linker);
