@@ -368,7 +368,8 @@ impl Memory {
     }
 
     /// A frame that was taken from its page. Every logical processor must purge it from its fast table, and forget the
-    /// blocks of it, before the next probe.
+    /// blocks of it, before the next probe; and before it installs the frame that the call returned, since that may be
+    /// the very frame, now with another page.
     pub fn take_retired(&mut self) -> Option<Retired> {
         self.cache.pool.retired.pop()
     }
