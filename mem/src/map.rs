@@ -73,12 +73,6 @@ impl AddressMap {
         }
     }
 
-    /// Address of a RAM page, the inverse of [`page_index`](Self::page_index).
-    pub(crate) const fn page_address(&self, index: u32) -> PhysAddr {
-        let linear = (index as u64) << PAGE_SHIFT;
-        PhysAddr(if linear < self.low_bytes { linear } else { linear - self.low_bytes + HIGH_BASE })
-    }
-
     /// Page number and line in the page; `None` outside RAM.
     #[inline(always)]
     pub(crate) const fn locate(&self, line: LineAddr) -> Option<(u32, u32)> {
@@ -105,13 +99,12 @@ mod tests {
     }
 
     #[test]
-    fn page_numbers_have_no_gap_and_invert() {
+    fn page_numbers_have_no_gap() {
         let map = AddressMap::new(LOW_TOP_MAX + 2 * PAGE_BYTES as u64);
         for (address, index) in
             [(0, 0), (LOW_TOP_MAX - 1, 0xBFFFF), (HIGH_BASE, 0xC0000), (HIGH_BASE + 0x1FFF, 0xC0001)]
         {
             assert_eq!(map.page_index(PhysAddr(address)), Some(index));
-            assert_eq!(map.page_address(index), PhysAddr(address).page());
         }
         assert_eq!(map.pages(), 0xC0002);
     }

@@ -19,8 +19,6 @@ pub struct Stats {
     pub bytes_encrypted: u64,
     /// Bytes that went through the cipher from DRAM.
     pub bytes_decrypted: u64,
-    /// Plaintext frames that changed their page.
-    pub frames_recycled: u64,
 }
 
 impl Stats {

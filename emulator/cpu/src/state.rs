@@ -1,10 +1,15 @@
 //! The architectural state of one logical processor.
 
+use crate::block::{BlockCache, JumpCache, ModeKey};
+use crate::clock::Clock;
 use crate::lazy::Lazy;
+use crate::mmu::invalidate::TypeCache;
 use crate::mmu::tlb::Tlb;
 use crate::mode::Mode;
+use crate::op::{At, Link, Slots};
 use mem::{FastTable, Memory};
-use x86::platform::{Platform, VirtualTime};
+use x86::Exception;
+use x86::platform::Platform;
 use x86::segment::Segment;
 use x86::{cr, flags};
 
@@ -158,8 +163,38 @@ pub struct Cpu {
     pub tlb: Tlb,
     /// Logical processor number (APIC ID at reset).
     pub id: usize,
+    pub clock: Clock,
     pub mem: Box<Memory>,
     pub platform: Box<dyn Platform>,
+
+    /// Instruction count at which [`Cpu::budget`] is zero.
+    pub icount_limit: u64,
+    /// Instructions debited by a block but not retired while one of its slow ops is under way.
+    pub unretired: i64,
+    /// The next instruction follows the last one in memory, so a fetch in the same line touches nothing.
+    pub sequential: bool,
+    /// RIP at which [`Cpu::run`] stops, checked between chains.
+    pub breakpoint: Option<u64>,
+    /// False right after the stop, so that running on does not stop again.
+    pub breakpoint_armed: bool,
+    /// The last exception that was delivered and the RIP it happened at, for reports.
+    pub last_exception: Option<(Exception, u64)>,
+
+    /// The fault that ended a chain.
+    pub fault: Option<Exception>,
+    /// Set when the current chain must end after this instruction: a device was accessed, code was modified.
+    pub leave_block: bool,
+    /// Set when this instruction stored into decoded code: what was fetched ahead is void.
+    pub code_modified: bool,
+    /// The link the next block is to be entered through.
+    pub followed: Option<&'static Link>,
+    /// Where a build with debug assertions goes on, see [`crate::op::chain`].
+    pub resume: Option<At>,
+    pub block_key: ModeKey,
+    pub blocks: BlockCache,
+    pub jumps: JumpCache,
+    pub scratch: Slots,
+    pub types: TypeCache,
 }
 
 impl Cpu {
@@ -239,6 +274,7 @@ impl Cpu {
             Mode::Protected16
         };
         self.update_segment_slots();
+        self.update_block_key();
     }
 
     /// Changes the current privilege level.
@@ -260,10 +296,5 @@ impl Cpu {
     /// Time-stamp counter now (1 GHz, design D6).
     pub fn tsc(&self) -> u64 {
         self.now().0.wrapping_add(self.tsc_offset())
-    }
-
-    /// Virtual time of the instruction being executed.
-    pub fn now(&self) -> VirtualTime {
-        VirtualTime(0)
     }
 }
