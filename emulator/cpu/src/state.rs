@@ -138,6 +138,8 @@ pub struct Cpu {
     pub activity: Activity,
     /// STI and MOV SS/POP SS: no interrupt before the next instruction has completed.
     pub interrupt_shadow: bool,
+    /// An NMI was delivered and no IRET has run since: further ones wait (SDM Vol. 3A, section 6.7.1).
+    pub nmi_blocked: bool,
     /// Segment registers by [`x86::segment::sreg`] number. Set through [`Cpu::set_segment`].
     pub segments: [Segment; 6],
     pub ldtr: Segment,

@@ -5,6 +5,7 @@ use iced_x86::Code;
 
 pub mod cold;
 pub mod int;
+pub mod legacy;
 pub mod simd;
 pub mod system;
 pub mod x87;
