@@ -39,8 +39,6 @@ pub struct Translated {
     /// Lines of the page that the first instruction and the whole block have bytes in.
     pub entry_lines: u64,
     pub all_lines: u64,
-    /// Unimplemented or invalid encodings that became #UD.
-    pub undefined: Vec<Instruction>,
 }
 
 /// Why nothing could be translated.
@@ -56,7 +54,6 @@ pub(crate) struct Translator<'a> {
     /// For every item that is an op: the number of its instruction.
     numbers: Vec<u32>,
     cold: Vec<(ExecFn, Instruction)>,
-    undefined: Vec<Instruction>,
     insns: u32,
     /// The op under construction starts from this.
     template: Op,
@@ -78,7 +75,6 @@ pub fn translate(source: &Source<'_>) -> Result<Translated, NeedsMore> {
         items: Vec::with_capacity(24),
         numbers: Vec::with_capacity(24),
         cold: Vec::new(),
-        undefined: Vec::new(),
         insns: 0,
         template: NOTHING,
         mode: source.mode,
@@ -210,7 +206,6 @@ impl Translator<'_> {
     /// Translates one instruction. True if the block ends with it.
     fn instruction(&mut self, insn: &Instruction) -> bool {
         if insn.is_invalid() {
-            self.undefined.push(*insn);
             self.push_cold(insn, cold::undefined, true);
             return true;
         }
@@ -221,8 +216,7 @@ impl Translator<'_> {
         match cold::lookup(insn) {
             Some(f) => self.push_cold(insn, f, end),
             None => {
-                self.undefined.push(*insn);
-                self.push_cold(insn, cold::undefined, true);
+                    self.push_cold(insn, cold::undefined, true);
                 return true;
             }
         }
@@ -242,7 +236,6 @@ impl Translator<'_> {
             cold: self.cold,
             entry_lines,
             all_lines,
-            undefined: self.undefined,
         }
     }
 }
