@@ -1,5 +1,7 @@
 //! The architectural state of one logical processor.
 
+use crate::exec::system::cpuid::CpuModel;
+use crate::exec::system::unknown::Unknowns;
 use crate::lazy::Lazy;
 use crate::mmu::tlb::Tlb;
 use crate::mode::Mode;
@@ -154,6 +156,10 @@ pub struct Cpu {
     pub xmm: [u128; 16],
     pub mxcsr: u32,
     pub tlb: Tlb,
+    /// What CPUID tells, and the knobs of the instructions that depend on it.
+    pub model: CpuModel,
+    /// What the guest asked for and this processor does not have.
+    pub unknowns: Unknowns,
     /// Logical processor number (APIC ID at reset).
     pub id: usize,
     pub mem: Box<Memory>,

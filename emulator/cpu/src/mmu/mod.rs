@@ -13,6 +13,15 @@ pub enum Access {
     Fetch,
 }
 
+/// What happens to a cache line that an instruction names (MK specification section 5.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlushKind {
+    /// CLFLUSH, CLFLUSHOPT: written back if dirty, and invalidated.
+    Clflush,
+    /// CLWB: written back if dirty, and kept.
+    Clwb,
+}
+
 macro_rules! typed {
     ($read:ident, $write:ident, $t:ty) => {
         #[doc = concat!("Loads a `", stringify!($t), "` at a linear address with the current privilege.")]
@@ -68,6 +77,21 @@ impl Cpu {
 
     /// MOV to CR3 and what changes paging modes: drops translations as SDM Vol. 3A, section 4.10.4 says.
     pub fn flush_tlb(&mut self, _include_global: bool) {}
+
+    /// MOV to CR3 that keeps translations (bit 63 with CR4.PCIDE = 1): the current PCID changed, so what is found by linear
+    /// address alone no longer applies.
+    pub fn switch_pcid(&mut self) {}
+
+    /// Loads PDPTE0-3 from the table CR3 points to (SDM Vol. 3A, section 4.4.1). #GP(0) for reserved bits, with
+    /// `pdpte` unchanged.
+    pub fn load_pdptes(&mut self) -> Result<(), Exception> {
+        Ok(())
+    }
+
+    /// Writes back the cache line at a linear address, which is translated as a load with the current privilege.
+    pub fn flush_line(&mut self, _linear: u64, _kind: FlushKind) -> Result<(), Exception> {
+        Ok(())
+    }
 
     /// INVLPG: drops translations of one linear page, global ones and every PCID's of the current PCID.
     pub fn invalidate_page(&mut self, _linear: u64) {}
