@@ -441,7 +441,13 @@ impl Cpu {
         }
     }
 
-    fn once(&mut self, frame: FramePtr, bytes: &[u8], linear: u64, budget: u64) -> Result<&'static BlockHeader, Exception> {
+    fn once(
+        &mut self,
+        frame: FramePtr,
+        bytes: &[u8],
+        linear: u64,
+        budget: u64,
+    ) -> Result<&'static BlockHeader, Exception> {
         let source = self.source(bytes, linear, budget.max(1));
         let Ok(translated) = translate(&Source { max_insns: 1, ..source }) else {
             // 15 bytes and still no end: longer than an instruction may be (SDM Vol. 2A, section 2.3.11).

@@ -4,7 +4,6 @@ use cpu::Cpu;
 use cpu::state::TableRegister;
 use firmware::{BootCpu, EntryState, GpFault};
 use mem::{BusAddr, PhysAddr};
-use x86::platform::Platform;
 
 /// Adapter, for the length of the firmware stage.
 pub struct FirmwareCpu<'a>(pub &'a mut Cpu);

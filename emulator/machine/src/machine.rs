@@ -11,7 +11,7 @@ use firmware::{Bios, BootInfo, Images, LoadError, MemoryMap, SetupError};
 use mem::Memory;
 use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
-use x86::platform::{Platform, ResetKind, Signal};
+use x86::platform::{ResetKind, Signal};
 
 /// A machine.
 pub struct Machine {
@@ -62,7 +62,7 @@ impl Machine {
             ..ChipsetConfig::default()
         });
         let board = Board(Rc::new(RefCell::new(chipset)));
-        let model = CpuModel::new(&features, 1);
+        let model = CpuModel::new(&features, 1, config.cache_bytes as u32, config.cache_ways as u32);
         let cpu = Cpu::new(0, model, Box::new(memory), Box::new(board.clone()), config.ips);
         Ok(Machine { cpu, board, config, map })
     }

@@ -18,7 +18,7 @@ pub mod x87;
 /// The semantics of an instruction that has no hot handler, or whose form has none.
 pub fn lookup(code: Code) -> Option<ExecFn> {
     general::lookup(code)
-        .or_else(|| legacy::lookup(code))
+        .or_else(|| legacy::lookup_legacy(code))
         .or_else(|| system::transfer::lookup(code))
         .or_else(|| system::sysregs::lookup(code))
         .or_else(|| simd::lookup(code))
