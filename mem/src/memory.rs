@@ -310,11 +310,11 @@ impl Memory {
     }
 
     /// A device reads. Coherent with lines cached under the same full physical address only (MK specification section
-    /// 5.6); cached lines stay as they are. Addresses that are not RAM read as all ones.
+    /// 5.6); cached lines stay as they are. Addresses that are not RAM, and TDX-private KeyIDs, read as all ones.
     pub fn dma_read(&mut self, address: BusAddr, buf: &mut [u8]) {
         for (at, range) in page_pieces(address, buf.len()) {
             let piece = &mut buf[range];
-            let Some(place) = self.controller.place(at) else {
+            let Some(place) = self.controller.dma_place(at) else {
                 piece.fill(0xFF);
                 continue;
             };
@@ -338,7 +338,7 @@ impl Memory {
     /// [`take_code_hit`](Self::take_code_hit).
     pub fn dma_write(&mut self, address: BusAddr, bytes: &[u8]) {
         for (at, range) in page_pieces(address, bytes.len()) {
-            let Some(place) = self.controller.place(at) else { continue };
+            let Some(place) = self.controller.dma_place(at) else { continue };
             let piece = &bytes[range];
             if let Some(frame) = self.cache.pool.find(place.page, at.page())
                 && (frame.resident() | frame.code()) != 0
@@ -468,5 +468,33 @@ impl Memory {
                 kid_dirty: layout.keyid(other.bus_page()),
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(change: impl FnOnce(&mut Config)) -> Option<ConfigError> {
+        let mut config = Config { ram_bytes: 4 << 20, ..Config::default() };
+        change(&mut config);
+        Memory::new(config).err()
+    }
+
+    #[test]
+    fn configurations_are_checked() {
+        assert_eq!(error(|_| ()), None);
+        assert_eq!(error(|c| c.ram_bytes = 4097 << 10 | 1), Some(ConfigError::RamSize(4097 << 10 | 1)));
+        assert_eq!(error(|c| c.ram_bytes = 4096), Some(ConfigError::RamSize(4096)));
+        assert!(matches!(error(|c| c.ram_bytes = 1 << 40), Some(ConfigError::RamBeyondKeyid { memory_bits: 40, .. })));
+        assert!(matches!(error(|c| c.ram_bytes = !0xFFF), Some(ConfigError::RamBeyondKeyid { .. })));
+        for ways in [0, 65] {
+            assert_eq!(error(|c| c.cache_ways = ways), Some(ConfigError::CacheWays(ways)));
+        }
+        for bytes in [0, 1 << 9, 3 << 20, (1 << 20) + 64, 2 << 30] {
+            assert_eq!(error(|c| c.cache_bytes = bytes), Some(ConfigError::CacheSize { bytes, ways: 16 }));
+        }
+        assert_eq!(error(|c| (c.cache_bytes, c.cache_ways) = (3 << 18, 12)), None);
+        assert_eq!(error(|c| (c.cache_bytes, c.cache_ways) = (64, 1)), None);
     }
 }
