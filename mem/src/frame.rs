@@ -77,8 +77,8 @@ impl Frame {
     }
 }
 
-/// A frame, by address. Frames are never freed (a dropped `Memory` leaves its frames to the next one), so a `FramePtr` is always safe to follow; after the
-/// frame was retired ([`crate::Memory::take_retired`]) it shows another page.
+/// A frame, by address. Frames are never freed (a dropped `Memory` leaves its frames to the next one), so a `FramePtr`
+/// is always safe to follow; after the frame was retired ([`crate::Memory::take_retired`]) it shows another page.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct FramePtr(pub(crate) &'static Frame);
