@@ -168,6 +168,7 @@ fn a_store_to_decoded_code_is_slow_once_and_voids_it() {
     assert_eq!((frame.exec_ok(), frame.code(), frame.fast_r(), frame.fast_w()), (1, 1, 1, 0));
     assert!(mem.touch(at, Access::Write, false).unwrap().code_hit);
     assert_eq!((frame.exec_ok(), frame.code(), frame.fast_w()), (0, 0, 1));
+    assert_eq!(mem.take_code_hit(), Some(mem::CodeHit { frame, line: 0 }));
     assert!(!mem.touch(at, Access::Write, false).unwrap().code_hit);
 }
 

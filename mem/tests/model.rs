@@ -386,9 +386,7 @@ fn one_step(rng: &mut ChaCha8Rng, machine: &mut Machine, model: &mut Model, bypa
             model.keys.fill(Key::Tme);
         }
     }
-    if !machine.mem.has_retired() {
-        return;
-    }
+    while machine.mem.take_code_hit().is_some() {}
     while let Some(retired) = machine.mem.take_retired() {
         machine.fast.purge_frame(retired.frame);
     }
