@@ -94,6 +94,12 @@ impl<'a> Executable<'a> {
         if segments.is_empty() {
             return Err(LoadError::BadElf { what: "program headers (nothing to load)" });
         }
+        // Overlapping segments have no meaning, and many of them would make loading arbitrarily long.
+        let mut ranges: Vec<&Range<u64>> = segments.iter().map(|s| &s.range).collect();
+        ranges.sort_by_key(|range| range.start);
+        if ranges.windows(2).any(|pair| pair[0].end > pair[1].start) {
+            return Err(LoadError::BadElf { what: "program headers (segments overlap)" });
+        }
         // vmlinux has its entry point as a physical address already; a program linked elsewhere has a virtual one.
         let entry = if segments.iter().any(|s| s.range.contains(&entry)) {
             entry

@@ -239,6 +239,8 @@ fn files_that_are_no_kernels_are_told_apart() {
     assert_eq!(error(&patched(16, &[3])), LoadError::ElfType { kind: 3 });
     assert!(matches!(error(&patched(24, &[0; 8])), LoadError::BadElf { .. }));
     assert!(matches!(error(&elf(MIB, &[])), LoadError::BadElf { .. }));
+    let segment = |paddr| Ph { vaddr: paddr, paddr, data: b"", memsz: 0x2000 };
+    assert!(matches!(error(&elf(MIB, &[segment(MIB), segment(MIB + 0x1000)])), LoadError::BadElf { .. }));
 }
 
 #[test]

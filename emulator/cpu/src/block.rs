@@ -5,10 +5,10 @@
 //! them (the frame's `exec_ok` bit goes), and the next fetch compares the refilled 64 bytes with what was decoded. A
 //! store through another KeyID's mapping kills nothing: stale execution is what hardware does (MK-129).
 
+use crate::ExecFn;
 use crate::mode::Mode;
 use crate::op::{BlockHeader, Op, Slots};
 use hashbrown::HashMap;
-use crate::ExecFn;
 use iced_x86::Instruction;
 use mem::FramePtr;
 

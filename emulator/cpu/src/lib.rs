@@ -16,6 +16,7 @@ pub mod mmu;
 pub mod mode;
 pub mod op;
 pub mod operand;
+pub mod reset;
 pub mod run;
 pub mod state;
 pub mod translate;

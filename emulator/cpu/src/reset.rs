@@ -22,9 +22,6 @@ const DATA_AR: u32 = ar::P | ar::S | ar::RW | ar::ACCESSED;
 const LDT_AR: u32 = ar::P | 2;
 const TSS_AR: u32 = ar::P | 11;
 
-/// PAT after reset: WB, WT, UC-, UC, twice (SDM Vol. 3A, table 12-12).
-const PAT_RESET: u64 = 0x0007_0406_0007_0406;
-
 impl Cpu {
     /// A processor in the state that a cold reset leaves. `ips` is the instruction rate of virtual time.
     pub fn new(id: usize, model: CpuModel, mem: Box<Memory>, platform: Box<dyn Platform>, ips: u64) -> Box<Cpu> {
@@ -114,7 +111,7 @@ impl Cpu {
         if init {
             self.msr.efer = 0;
         } else {
-            self.msr = CoreMsrs { pat: PAT_RESET, ..self.reset_msrs() };
+            self.msr = CoreMsrs::at_reset();
             self.xcr0 = 1;
             self.x87 = X87 { fcw: 0x40, ftw: 0x5555, ..X87::default() };
             self.xmm = [0; 16];
@@ -123,7 +120,8 @@ impl Cpu {
         for i in 0..6 {
             self.segments[i] = Segment { selector: 0, ar: DATA_AR, limit: 0xFFFF, base: 0 };
         }
-        self.segments[sreg::CS] = Segment { selector: 0xF000, ar: DATA_AR | ar::CODE, limit: 0xFFFF, base: 0xFFFF_0000 };
+        self.segments[sreg::CS] =
+            Segment { selector: 0xF000, ar: DATA_AR | ar::CODE, limit: 0xFFFF, base: 0xFFFF_0000 };
         self.next_ip = 0xFFF0;
         self.sequential = false;
         self.followed = None;

@@ -318,7 +318,6 @@ impl Cpu {
                 }
             }
         };
-        self.report_undefined(&translated);
         // Cut short by the budget: not worth keeping.
         if u64::from(translated.insns) == budget && (translated.insns as usize) < crate::block::MAX_INSNS {
             return Ok(self.scratch_block(frame, translated));
@@ -340,12 +339,6 @@ impl Cpu {
         }
         self.jumps.insert(rip, self.blocks.link_generation, header);
         Ok(header)
-    }
-
-    fn report_undefined(&mut self, translated: &Translated) {
-        for insn in &translated.undefined {
-            self.log_unknown_instruction(insn);
-        }
     }
 
     /// A block for one execution.
@@ -448,13 +441,18 @@ impl Cpu {
         }
     }
 
-    fn once(&mut self, frame: FramePtr, bytes: &[u8], linear: u64, budget: u64) -> Result<&'static BlockHeader, Exception> {
+    fn once(
+        &mut self,
+        frame: FramePtr,
+        bytes: &[u8],
+        linear: u64,
+        budget: u64,
+    ) -> Result<&'static BlockHeader, Exception> {
         let source = self.source(bytes, linear, budget.max(1));
         let Ok(translated) = translate(&Source { max_insns: 1, ..source }) else {
             // 15 bytes and still no end: longer than an instruction may be (SDM Vol. 2A, section 2.3.11).
             return Err(Exception::GP0);
         };
-        self.report_undefined(&translated);
         Ok(self.scratch_block(frame, translated))
     }
 

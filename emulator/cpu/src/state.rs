@@ -2,6 +2,8 @@
 
 use crate::block::{BlockCache, JumpCache, ModeKey};
 use crate::clock::Clock;
+use crate::exec::system::cpuid::CpuModel;
+use crate::exec::system::unknown::Unknowns;
 use crate::lazy::Lazy;
 use crate::mmu::invalidate::TypeCache;
 use crate::mmu::tlb::Tlb;
@@ -163,6 +165,10 @@ pub struct Cpu {
     pub tlb: Tlb,
     /// Logical processor number (APIC ID at reset).
     pub id: usize,
+    /// What CPUID tells, and the knobs of the instructions that depend on it.
+    pub model: CpuModel,
+    /// What the guest asked for and this processor does not have.
+    pub unknowns: Unknowns,
     pub clock: Clock,
     pub mem: Box<Memory>,
     pub platform: Box<dyn Platform>,

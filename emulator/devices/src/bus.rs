@@ -105,9 +105,12 @@ impl Chipset {
                 self.catch_up(now);
                 self.pit.read(now, (port - PIT) as u8)
             }
-            PORT_B => self.pit.read_port_b(now),
-            // No keyboard controller, no readable POST code, write-only index register.
-            KBC_DATA | KBC_COMMAND | POST | RTC_INDEX => 0xFF,
+            PORT_B => {
+                self.catch_up(now);
+                self.pit.read_port_b(now)
+            }
+            // No keyboard controller, no readable POST code, write-only index and exit registers.
+            KBC_DATA | KBC_COMMAND | POST | RTC_INDEX | DEBUG_EXIT => 0xFF,
             RTC_DATA => {
                 self.catch_up(now);
                 self.rtc.read_data(now)
@@ -182,7 +185,10 @@ impl Chipset {
     pub(crate) fn read_memory(&mut self, now: u64, cpu: usize, address: u64, size: u8) -> u64 {
         let offset = address & PAGE;
         if self.lapics[cpu].window() == Some(address - offset) {
-            return self.lapics[cpu].read_mmio(now, offset, size);
+            let value = self.lapics[cpu].read_mmio(now, offset, size);
+            // An illegal register is an error that may interrupt.
+            self.settle();
+            return value;
         }
         if address - offset == IOAPIC_BASE {
             let value = u64::from(self.ioapic.read(offset & !3));

@@ -126,11 +126,7 @@ impl Chipset {
             }
         }
         self.catch_up(now.0);
-        for irq in [IRQ_PIT, IRQ_COM1, IRQ_RTC, IRQ_SCI] {
-            // The new 8259A pair has seen no line yet.
-            let level = self.isa_lines & 1 << irq != 0;
-            self.drive(irq, level);
-        }
+        self.drive(IRQ_COM1, self.uart.interrupt());
         self.settle();
     }
 
@@ -280,8 +276,10 @@ impl Chipset {
         let rose = self.pit.sync(now);
         let level = self.pit.irq(now);
         if rose {
-            // Whatever happened in between, the last rising edge is what a latch remembers.
+            // Whatever happened in between, the last rising edge is what a latch remembers. INT falls with the line,
+            // which is what makes the timer tick through a LINT0 that is programmed as a fixed interrupt.
             self.drive(IRQ_PIT, false);
+            self.propagate_int();
             self.drive(IRQ_PIT, true);
         }
         self.drive(IRQ_PIT, level);
@@ -321,20 +319,26 @@ impl Chipset {
 
     /// Lets every signal between the interrupt controllers arrive, then renews the cached answers.
     pub(crate) fn settle(&mut self) {
-        let int = self.pic.int();
-        self.ioapic.set_pin(GSI_EXTINT, int);
-        for apic in &mut self.lapics {
-            apic.set_lint(0, int);
-        }
+        let int = self.propagate_int();
+        self.ioapic.retry();
         while let Some((pin, message)) = self.ioapic.next_message() {
-            if self.deliver(&message, Recipients::Addressed, 0) {
-                self.ioapic.accepted(pin);
-            }
+            let accepted = self.deliver(&message, Recipients::Addressed, 0);
+            self.ioapic.answer(pin, accepted);
         }
         for (pending, apic) in self.pending.iter_mut().zip(&self.lapics) {
             *pending = apic.takes_extint(int) || apic.deliverable().is_some();
         }
         self.next_event = self.earliest_event();
+    }
+
+    /// Drives the wires that the 8259A pair's INT is connected to.
+    fn propagate_int(&mut self) -> bool {
+        let int = self.pic.int();
+        self.ioapic.set_pin(GSI_EXTINT, int);
+        for apic in &mut self.lapics {
+            apic.set_lint(0, int);
+        }
+        int
     }
 
     fn earliest_event(&self) -> u64 {

@@ -104,6 +104,10 @@ impl Pic {
         }
     }
 
+    fn listens(&self, bit: u8) -> bool {
+        self.initialization == Initialization::Done && self.imr & bit == 0
+    }
+
     fn irr(&self) -> u8 {
         self.edges & !self.elcr | self.inputs & self.elcr
     }
@@ -291,8 +295,8 @@ impl PicPair {
     /// True when a request on `irq` can reach INT: neither it nor its cascade input is masked.
     pub fn unmasked(&self, irq: u8) -> bool {
         match irq {
-            0..8 => self.master.imr & 1 << irq == 0,
-            _ => self.slave.imr & 1 << (irq & 7) == 0 && self.master.imr & Self::CASCADE == 0,
+            0..8 => self.master.listens(1 << irq),
+            _ => self.slave.listens(1 << (irq & 7)) && self.master.listens(Self::CASCADE),
         }
     }
 
@@ -378,7 +382,7 @@ mod tests {
     fn an_uninitialised_pair_never_interrupts() {
         let mut p = PicPair::new();
         p.set_irq(0, true);
-        assert!(!p.int());
+        assert!(!p.int() && !p.unmasked(0));
     }
 
     #[test]

@@ -71,11 +71,11 @@ enum ByteAccess {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Counting {
-    /// Waiting for a count or a trigger.
+    /// Waiting for a count.
     Stopped,
     /// The counting element held `length` at this tick.
     Since(i64),
-    /// The gate stopped it after this many clocks (modes 0 and 4), or it idles until the gate rises (2 and 3).
+    /// The gate stopped it after this many clocks (modes 0 and 4), or it idles until the gate rises (the others).
     Gated(i64),
 }
 
@@ -228,7 +228,7 @@ impl Counter {
         let null = match self.counting {
             Counting::Stopped => true,
             Counting::Since(start) => self.next_length.is_some() || start > tick,
-            Counting::Gated(_) => self.next_length.is_some(),
+            Counting::Gated(_) => self.next_length.is_some() || self.mode.triggered(),
         };
         let out = if self.output(tick) { STATUS_OUTPUT } else { 0 };
         out | if null { STATUS_NULL_COUNT } else { 0 } | self.control & 0x3F
@@ -279,7 +279,8 @@ impl Counter {
         } else {
             i64::from(raw)
         };
-        self.load(length, tick);
+        // "A COUNT of 1 is illegal" in the periodic modes.
+        self.load(if self.mode.periodic() { length.max(2) } else { length }, tick);
     }
 
     fn load(&mut self, length: i64, tick: i64) {
@@ -288,7 +289,10 @@ impl Counter {
             _ if self.mode.triggered() => match self.counting {
                 // The current pulse is not affected; the next trigger takes the new count.
                 Counting::Since(_) => self.next_length = Some(length),
-                _ => self.length = length,
+                _ => {
+                    self.length = length;
+                    self.counting = Counting::Gated(0);
+                }
             },
             _ => {
                 self.length = length;
@@ -308,7 +312,7 @@ impl Counter {
         self.gate = gate;
         if self.mode.triggered() {
             // Only with a count: after a control word alone there is nothing to start.
-            if gate {
+            if gate && self.counting != Counting::Stopped {
                 if let Some(length) = self.next_length.take() {
                     self.length = length;
                 }
@@ -317,10 +321,7 @@ impl Counter {
             return;
         }
         self.counting = match (self.counting, gate) {
-            (Counting::Since(start), false) if self.mode.periodic() => {
-                let _ = start;
-                Counting::Gated(0)
-            }
+            (Counting::Since(_), false) if self.mode.periodic() => Counting::Gated(0),
             (Counting::Since(start), false) => Counting::Gated(tick - start),
             (Counting::Gated(_), true) if self.mode.periodic() => {
                 if let Some(length) = self.next_length.take() {
@@ -602,6 +603,23 @@ mod tests {
         p.write_port_b(at(100), 1);
         assert_eq!(p.read_port_b(at(101)) & PORT_B_OUT2, 0);
         assert_eq!(p.read_port_b(at(111)) & PORT_B_OUT2, PORT_B_OUT2);
+    }
+
+    #[test]
+    fn a_gate_without_a_count_starts_nothing() {
+        let mut p = Pit::new();
+        p.write(0, 3, 0xB2);
+        p.write_port_b(at(5), 1);
+        assert_eq!(p.read_port_b(at(6)) & PORT_B_OUT2, PORT_B_OUT2);
+        p.write(at(7), 3, 0xE8);
+        assert_eq!(p.read(at(7), 2) & STATUS_NULL_COUNT, STATUS_NULL_COUNT);
+    }
+
+    #[test]
+    fn the_illegal_count_of_one_does_not_make_an_event_every_clock() {
+        let mut p = Pit::new();
+        load(&mut p, 0, 0, 4, 1);
+        assert_eq!(p.next_event(), Some(at(3)));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod spec {
     pub const B_PIE: u8 = 1 << 6;
     pub const B_AIE: u8 = 1 << 5;
     pub const B_UIE: u8 = 1 << 4;
+    pub const B_SQWE: u8 = 1 << 3;
     pub const B_DM_BINARY: u8 = 1 << 2;
     pub const B_24_HOURS: u8 = 1 << 1;
     pub const C: u8 = 0x0C;
@@ -116,7 +117,7 @@ impl Rtc {
 
     /// RESET pin: "PIE, AIE, UIE, SQWE cleared, PF, AF, UF, IRQF cleared"; time and RAM go on.
     pub fn reset(&mut self) {
-        self.ram[usize::from(B)] &= !(B_PIE | B_AIE | B_UIE | 1 << 3);
+        self.ram[usize::from(B)] &= !(B_PIE | B_AIE | B_UIE | B_SQWE);
         self.ram[usize::from(C)] = 0;
     }
 

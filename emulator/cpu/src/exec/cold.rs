@@ -2,6 +2,7 @@
 
 use super::int::{fault_exit, leave_after};
 use crate::ExecFn;
+use crate::exec::system::unknown::Unknown;
 use crate::op::{At, next};
 use crate::state::Cpu;
 use iced_x86::Instruction;
@@ -65,7 +66,8 @@ fn exec(cpu: &mut Cpu, op: At) -> After {
 }
 
 /// #UD, for encodings that are invalid or not implemented.
-pub fn undefined(_cpu: &mut Cpu, _insn: &Instruction) -> Result<(), Exception> {
+pub fn undefined(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
+    cpu.log_unknown(Unknown::Instruction(insn.code()));
     Err(Exception::UD)
 }
 

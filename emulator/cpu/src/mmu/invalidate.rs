@@ -90,6 +90,12 @@ impl Cpu {
         self.blocks.break_links();
     }
 
+    /// MOV to CR3 that keeps translations (bit 63 with CR4.PCIDE = 1): the current PCID changed, so what is found by linear
+    /// address alone no longer applies.
+    pub fn switch_pcid(&mut self) {
+        self.translations_changed();
+    }
+
     /// CR0, CR4, EFER, MTRRs or PAT changed what cached translations mean: everything derived is dropped.
     pub fn drop_shortcuts(&mut self) {
         self.types.clear();

@@ -187,7 +187,8 @@ impl Tlb {
         // Pieces of the large page that covers this address: 2 MiB at least; a 1-GiB page's other pieces as well.
         for table in [&mut self.data, &mut self.fetch] {
             for e in table.iter_mut() {
-                if e.t.vpage != u64::MAX && e.t.props & prop::LARGE != 0 && e.t.vpage >> 18 == vpage >> 18 && matches(e) {
+                if e.t.vpage != u64::MAX && e.t.props & prop::LARGE != 0 && e.t.vpage >> 18 == vpage >> 18 && matches(e)
+                {
                     *e = EMPTY;
                 }
             }

@@ -39,8 +39,6 @@ pub struct Translated {
     /// Lines of the page that the first instruction and the whole block have bytes in.
     pub entry_lines: u64,
     pub all_lines: u64,
-    /// Unimplemented or invalid encodings that became #UD.
-    pub undefined: Vec<Instruction>,
 }
 
 /// Why nothing could be translated.
@@ -56,7 +54,6 @@ pub(crate) struct Translator<'a> {
     /// For every item that is an op: the number of its instruction.
     numbers: Vec<u32>,
     cold: Vec<(ExecFn, Instruction)>,
-    undefined: Vec<Instruction>,
     insns: u32,
     /// The op under construction starts from this.
     template: Op,
@@ -71,14 +68,12 @@ fn lines(from: u64, to: u64) -> u64 {
 
 /// Translates a block.
 pub fn translate(source: &Source<'_>) -> Result<Translated, NeedsMore> {
-    let mut decoder =
-        Decoder::with_ip(source.mode.bitness(), source.bytes, source.page_offset, DecoderOptions::NONE);
+    let mut decoder = Decoder::with_ip(source.mode.bitness(), source.bytes, source.page_offset, DecoderOptions::NONE);
     let mut t = Translator {
         source,
         items: Vec::with_capacity(24),
         numbers: Vec::with_capacity(24),
         cold: Vec::new(),
-        undefined: Vec::new(),
         insns: 0,
         template: NOTHING,
         mode: source.mode,
@@ -89,7 +84,9 @@ pub fn translate(source: &Source<'_>) -> Result<Translated, NeedsMore> {
     let mut ended = false;
     while t.insns < source.max_insns.min(MAX_INSNS) as u32 && decoder.can_decode() {
         decoder.decode_out(&mut insn);
-        if insn.is_invalid() && decoder.last_error() == DecoderError::NoMoreBytes && source.bytes.len() as u64 + source.page_offset - at < 15
+        if insn.is_invalid()
+            && decoder.last_error() == DecoderError::NoMoreBytes
+            && source.bytes.len() as u64 + source.page_offset - at < 15
         {
             break;
         }
@@ -136,8 +133,7 @@ const NOTHING: Op = Op {
 impl Translator<'_> {
     /// Prepares the template for an instruction at a page offset.
     fn start(&mut self, insn: &Instruction, at: u64) {
-        self.template =
-            Op { ip_off: (at - self.source.page_offset) as u16, len: insn.len() as u8, ..NOTHING };
+        self.template = Op { ip_off: (at - self.source.page_offset) as u16, len: insn.len() as u8, ..NOTHING };
     }
 
     /// Adds an op of the current instruction.
@@ -172,11 +168,7 @@ impl Translator<'_> {
 
     fn line_check(&mut self, at: u64, new_lines: u64, end: u64) {
         let Some(frame) = self.source.frame else { return };
-        self.template = Op {
-            ip_off: (at - self.source.page_offset) as u16,
-            len: (end - at) as u8,
-            ..NOTHING
-        };
+        self.template = Op { ip_off: (at - self.source.page_offset) as u16, len: (end - at) as u8, ..NOTHING };
         let op = Op { f: branch::next_line, imm: new_lines, ..self.template };
         self.push(op);
         self.extra(Item::Frame(frame));
@@ -210,7 +202,6 @@ impl Translator<'_> {
     /// Translates one instruction. True if the block ends with it.
     fn instruction(&mut self, insn: &Instruction) -> bool {
         if insn.is_invalid() {
-            self.undefined.push(*insn);
             self.push_cold(insn, cold::undefined, true);
             return true;
         }
@@ -221,7 +212,6 @@ impl Translator<'_> {
         match cold::lookup(insn) {
             Some(f) => self.push_cold(insn, f, end),
             None => {
-                self.undefined.push(*insn);
                 self.push_cold(insn, cold::undefined, true);
                 return true;
             }
@@ -236,14 +226,7 @@ impl Translator<'_> {
                 op.rest = (self.insns - 1 - number) as u8;
             }
         }
-        Translated {
-            items,
-            insns: self.insns,
-            cold: self.cold,
-            entry_lines,
-            all_lines,
-            undefined: self.undefined,
-        }
+        Translated { items, insns: self.insns, cold: self.cold, entry_lines, all_lines }
     }
 }
 

@@ -14,7 +14,8 @@ fn reg(r: Register) -> u8 {
     if matches!(r, Register::AH | Register::CH | Register::DH | Register::BH) {
         return (r.number() as u8 - 4) * 8 + 1;
     }
-    if r.is_gpr8() { r.number() as u8 * 8 } else { r.number() as u8 }
+    // iced numbers SPL..R15L after AH..BH.
+    if r.is_gpr8() { r.full_register().number() as u8 * 8 } else { r.number() as u8 }
 }
 
 fn operand_size(insn: &Instruction, n: u32) -> usize {
@@ -262,11 +263,7 @@ impl Translator<'_> {
     fn imul(&mut self, insn: &Instruction) -> Option<()> {
         let size = operand_size(insn, 0);
         let imm = insn.op_count() == 3;
-        let op = Op {
-            d: reg(insn.op0_register()),
-            imm: if imm { insn.immediate(2) } else { 0 },
-            ..self.op(mov::nop)
-        };
+        let op = Op { d: reg(insn.op0_register()), imm: if imm { insn.immediate(2) } else { 0 }, ..self.op(mov::nop) };
         let op = if is_reg(insn, 1) {
             Op { f: mul::imul_handler(false, imm, size, false), s: reg(insn.op1_register()), ..op }
         } else {
@@ -355,10 +352,8 @@ impl Translator<'_> {
     fn jcc(&mut self, insn: &Instruction) {
         let target = insn.near_branch_target();
         let cross = self.crosses(target) || self.crosses(insn.next_ip());
-        let op = Op {
-            imm: self.delta(target),
-            ..self.op(branch::jcc_handler(condition(insn.condition_code()), cross))
-        };
+        let op =
+            Op { imm: self.delta(target), ..self.op(branch::jcc_handler(condition(insn.condition_code()), cross)) };
         self.push_terminal(op);
     }
 

@@ -44,6 +44,8 @@ pub struct IoApic {
     wires: u32,
     /// Pins with a message to send.
     to_send: u32,
+    /// Level-triggered pins whose message nobody accepted; it is sent again.
+    refused: u32,
 }
 
 impl Default for IoApic {
@@ -54,7 +56,7 @@ impl Default for IoApic {
 
 impl IoApic {
     pub fn new() -> Self {
-        IoApic { id: 0, select: 0, entries: [MASK; IOAPIC_PINS], wires: IDLE_WIRES, to_send: 0 }
+        IoApic { id: 0, select: 0, entries: [MASK; IOAPIC_PINS], wires: IDLE_WIRES, to_send: 0, refused: 0 }
     }
 
     /// Hardware reset: "all entries masked". The wires are driven from outside and stay.
@@ -84,7 +86,19 @@ impl IoApic {
         self.entries.get(usize::from(pin)).is_none_or(|entry| entry & MASK != 0)
     }
 
-    /// The next message to send, with its pin. Tell [`IoApic::accepted`] if somebody took it.
+    /// Sends level interrupts that nobody accepted again, as long as they are active.
+    pub fn retry(&mut self) {
+        let mut refused = std::mem::take(&mut self.refused);
+        while refused != 0 {
+            let pin = refused.trailing_zeros() as usize;
+            refused &= refused - 1;
+            if self.entries[pin] & LEVEL != 0 {
+                self.request_level(pin);
+            }
+        }
+    }
+
+    /// The next message to send, with its pin. Tell [`IoApic::answer`] whether somebody took it.
     pub fn next_message(&mut self) -> Option<(u8, Message)> {
         while self.to_send != 0 {
             let pin = self.to_send.trailing_zeros() as usize;
@@ -104,12 +118,12 @@ impl IoApic {
         None
     }
 
-    /// A local APIC accepted the message of `pin`: a level interrupt now waits for its EOI.
-    pub fn accepted(&mut self, pin: u8) {
-        if let Some(entry) = self.entries.get_mut(usize::from(pin))
-            && *entry & LEVEL != 0
-        {
-            *entry |= REMOTE_IRR;
+    /// Whether a local APIC accepted the message of `pin`. If so, a level interrupt now waits for its EOI.
+    pub fn answer(&mut self, pin: u8, accepted: bool) {
+        match self.entries.get_mut(usize::from(pin)) {
+            Some(entry) if *entry & LEVEL != 0 && accepted => *entry |= REMOTE_IRR,
+            Some(entry) if *entry & LEVEL != 0 => self.refused |= 1 << pin,
+            _ => {}
         }
     }
 
@@ -235,7 +249,7 @@ mod tests {
         let (pin, message) = io.next_message().unwrap();
         assert_eq!((pin, message.vector, message.level), (4, 0x41, false));
         assert_eq!(message.destination, Destination::Physical(0));
-        io.accepted(pin);
+        io.answer(pin, true);
         assert_eq!(low(&mut io, 4), 0x41);
         io.set_pin(4, true);
         assert_eq!(io.next_message(), None);
@@ -249,7 +263,7 @@ mod tests {
         let (pin, message) = io.next_message().unwrap();
         assert!(message.level);
         assert_eq!(message.destination, Destination::Logical(1));
-        io.accepted(pin);
+        io.answer(pin, true);
         assert_eq!(low(&mut io, 9) & REMOTE_IRR, REMOTE_IRR);
         io.set_pin(9, false);
         io.set_pin(9, true);
@@ -258,11 +272,27 @@ mod tests {
         assert_eq!(io.next_message(), None);
         io.write(EOI, 0x59);
         assert!(io.next_message().is_some());
-        io.accepted(9);
+        io.answer(9, true);
         io.set_pin(9, false);
         io.end_of_interrupt(0x59);
         assert_eq!(io.next_message(), None);
         assert_eq!(low(&mut io, 9) & REMOTE_IRR, 0);
+    }
+
+    #[test]
+    fn a_refused_level_interrupt_is_sent_again_while_active() {
+        let mut io = IoApic::new();
+        program(&mut io, 9, 0x59 | LEVEL);
+        io.set_pin(9, true);
+        for _ in 0..2 {
+            let (pin, _) = io.next_message().unwrap();
+            io.answer(pin, false);
+            assert_eq!(io.next_message(), None);
+            io.retry();
+        }
+        io.set_pin(9, false);
+        io.retry();
+        assert_eq!(io.next_message(), None);
     }
 
     #[test]
@@ -282,7 +312,7 @@ mod tests {
         program(&mut io, 9, 0x59 | LEVEL);
         io.set_pin(9, true);
         let (pin, _) = io.next_message().unwrap();
-        io.accepted(pin);
+        io.answer(pin, true);
         program(&mut io, 9, 0x59 | MASK);
         program(&mut io, 9, 0x59 | LEVEL | REMOTE_IRR | DELIVERY_STATUS | MASK);
         assert_eq!(low(&mut io, 9), 0x59 | LEVEL | MASK);

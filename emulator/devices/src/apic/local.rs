@@ -187,7 +187,7 @@ impl LocalApic {
         }
     }
 
-    /// Load from the register page. `None` of the accesses reaches memory.
+    /// Load from the register page.
     pub fn read_mmio(&mut self, now: u64, offset: u64, size: u8) -> u64 {
         // Registers are 32 bits wide on 16-byte boundaries; the rest of each 16 bytes is undefined (11.4.1).
         if offset & 0xC != 0 {

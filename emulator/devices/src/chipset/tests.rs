@@ -78,6 +78,22 @@ fn pit_interrupts_through_ioapic_pin_2() {
     assert_eq!(c.next_event(), None);
 }
 
+/// Linux's `check_timer`, third attempt: LINT0 as a fixed interrupt, nobody acknowledges the 8259A.
+#[test]
+fn pit_ticks_through_lint0_as_a_fixed_interrupt() {
+    let mut c = board();
+    pit(&mut c, 0, 0x34, 1000);
+    out(&mut c, 0, PIC_MASTER + 1, 0xFE);
+    lapic_write(&mut c, 0, lapic::LVT_LINT0, 0x30);
+    for _ in 0..5 {
+        let event = c.next_event().unwrap();
+        c.advance(event);
+        assert_eq!(c.acknowledge_interrupt(event, 0), Some(0x30));
+        lapic_write(&mut c, event.0, lapic::EOI, 0);
+        assert!(!c.interrupt_pending(0));
+    }
+}
+
 /// The last resort of Linux's `check_timer`: the 8259A pair as ExtINT on I/O APIC pin 0.
 #[test]
 fn extint_through_ioapic_pin_0_acknowledges_the_8259() {
@@ -93,6 +109,44 @@ fn extint_through_ioapic_pin_0_acknowledges_the_8259() {
         assert!(!c.interrupt_pending(0));
         out(&mut c, event.0, PIC_MASTER, 0x20);
     }
+}
+
+#[test]
+fn rtc_interrupts_make_events_only_while_somebody_listens() {
+    let mut c = board();
+    for (index, value) in [(0x0B, 0x42), (0x0C, 0)] {
+        out(&mut c, 0, RTC_INDEX, index);
+        out(&mut c, 0, RTC_DATA, value);
+    }
+    assert_eq!(c.next_event(), None);
+    redirect(&mut c, 0, IRQ_RTC, 0x38);
+    let event = c.next_event().unwrap();
+    assert_eq!(event.0, 1_000_000_000u64.div_ceil(1024));
+    c.advance(event);
+    assert_eq!(c.acknowledge_interrupt(event, 0), Some(0x38));
+    assert_eq!(c.next_event(), None, "the line stays active until register C is read");
+    out(&mut c, event.0, RTC_INDEX, 0x0C);
+    assert_eq!(c.port_read(event, 0, RTC_DATA, 1) & 0xC0, 0xC0);
+    assert!(c.next_event().is_some());
+}
+
+#[test]
+fn a_level_interrupt_waits_for_the_local_apic_to_be_enabled() {
+    let mut c = Chipset::new(ChipsetConfig::default());
+    redirect(&mut c, 0, IRQ_SCI, 0x59 | 1 << 15);
+    c.port_write(T(0), 0, PM1A_EVT_BLK + 2, 2, 0x0100);
+    c.press_power_button(T(0));
+    assert!(!c.interrupt_pending(0));
+    lapic_write(&mut c, 0, lapic::SVR, 0x1FF);
+    assert!(c.interrupt_pending(0));
+}
+
+#[test]
+fn an_error_interrupt_from_a_register_read_is_seen_at_once() {
+    let mut c = board();
+    lapic_write(&mut c, 0, lapic::LVT_ERROR, 0xFE);
+    c.mmio_read(T(0), 0, LAPIC_BASE, 4);
+    assert!(c.interrupt_pending(0));
 }
 
 #[test]
