@@ -37,3 +37,6 @@ pub fn lookup(code: Code) -> Option<ExecFn> {
         .or_else(|| string::lookup(code))
         .or_else(|| crypto::lookup(code))
 }
+
+#[cfg(test)]
+mod tests;
