@@ -1,6 +1,6 @@
 //! Integer instructions.
 
-use super::super::{arithmetic::*, crypto::*, shuffle::*, string};
+use super::super::{arithmetic::*, crypto::*, host::sse2::*, shuffle::*, string};
 use super::{Random, all_immediates, bits, silicon_mm, silicon_xmm, vector};
 use std::arch::asm;
 use std::arch::is_x86_feature_detected as has;
@@ -45,17 +45,10 @@ fn sse2_instructions_agree_with_the_host() {
         paddb paddw paddd paddq paddsb paddsw paddusb paddusw psubb psubw psubd psubq psubsb psubsw psubusb psubusw
         pmullw pmulhw pmulhuw pmuludq pmaddwd psadbw pavgb pavgw pminub pminsw pmaxub pmaxsw
         pcmpeqb pcmpeqw pcmpeqd pcmpgtb pcmpgtw pcmpgtd pand pandn por pxor
-        psllw pslld psllq psrlw psrld psrlq psraw psrad movlhps movhlps
+        psllw pslld psllq psrlw psrld psrlq psraw psrad movlhps movhlps punpcklbw punpcklwd punpckldq punpcklqdq
     }
-    both!(packsswb packssdw packuswb);
-    agree("punpcklbw", unpack_low::<u8>, silicon_xmm!("punpcklbw"));
-    agree("punpcklwd", unpack_low::<u16>, silicon_xmm!("punpcklwd"));
-    agree("punpckldq", unpack_low::<u32>, silicon_xmm!("punpckldq"));
-    agree("punpcklqdq", unpack_low::<u64>, silicon_xmm!("punpcklqdq"));
-    agree("punpckhbw", unpack_high::<u8, 16>, silicon_xmm!("punpckhbw"));
-    agree("punpckhwd", unpack_high::<u16, 16>, silicon_xmm!("punpckhwd"));
-    agree("punpckhdq", unpack_high::<u32, 16>, silicon_xmm!("punpckhdq"));
-    agree("punpckhqdq", unpack_high::<u64, 16>, silicon_xmm!("punpckhqdq"));
+    both!(packsswb packssdw packuswb punpckhbw punpckhwd punpckhdq);
+    agree("punpckhqdq", punpckhqdq::<16>, silicon_xmm!("punpckhqdq"));
     agree("movss", merge_low::<4>, silicon_xmm!("movss"));
     agree("movsd", merge_low::<8>, silicon_xmm!("movsd"));
 }
@@ -66,17 +59,8 @@ fn mmx_instructions_agree_with_the_host() {
         paddb paddw paddd paddq paddsb paddsw paddusb paddusw psubb psubw psubd psubq psubsb psubsw psubusb psubusw
         pmullw pmulhw pmulhuw pmuludq pmaddwd psadbw pavgb pavgw pminub pminsw pmaxub pmaxsw
         pcmpeqb pcmpeqw pcmpeqd pcmpgtb pcmpgtw pcmpgtd pand pandn por pxor
-        psllw pslld psllq psrlw psrld psrlq psraw psrad
+        psllw pslld psllq psrlw psrld psrlq psraw psrad punpcklbw punpcklwd punpckldq
     }
-    let low = |f: fn(u128, u128) -> u128| {
-        move |a: u128, b: u128| u128::from(f(u128::from(a as u64), u128::from(b as u64)) as u64)
-    };
-    agree("punpcklbw", low(unpack_low::<u8>), silicon_mm!("punpcklbw"));
-    agree("punpcklwd", low(unpack_low::<u16>), silicon_mm!("punpcklwd"));
-    agree("punpckldq", low(unpack_low::<u32>), silicon_mm!("punpckldq"));
-    agree("punpckhbw", low(unpack_high::<u8, 8>), silicon_mm!("punpckhbw"));
-    agree("punpckhwd", low(unpack_high::<u16, 8>), silicon_mm!("punpckhwd"));
-    agree("punpckhdq", low(unpack_high::<u32, 8>), silicon_mm!("punpckhdq"));
 }
 
 #[test]
@@ -91,7 +75,7 @@ fn sse3_to_sse4_instructions_agree_with_the_host() {
     }
     mm!(psignb psignw psignd pabsb pabsw pabsd pmulhrsw pmaddubsw);
     both!(phaddw phaddd phaddsw phsubw phsubd phsubsw pshufb);
-    agree("packusdw", packusdw::<16>, silicon_xmm!("packusdw"));
+    agree("packusdw", packusdw, silicon_xmm!("packusdw"));
     agree("movddup", |_, b| movddup(b), silicon_xmm!("movddup"));
     macro_rules! widen {
         ($($f:ident)*) => {$( agree(stringify!($f), |_, b| $f(b), silicon_xmm!(stringify!($f))); )*};
@@ -234,19 +218,19 @@ fn byte_shifts_agree_with_the_host() {
 #[test]
 fn sign_masks_agree_with_the_host() {
     macro_rules! mask {
-        ($name:literal, $t:ty) => {
+        ($name:literal, $ours:ident) => {
             let silicon = |_: u128, b: u128| {
                 let r: u64;
                 // SAFETY: changes only its destination.
                 unsafe { asm!(concat!($name, " {r:e}, {b}"), r = out(reg) r, b = in(xmm_reg) vector(b)) };
                 u128::from(r)
             };
-            agree($name, |_, b| sign_mask::<$t>(b).into(), silicon);
+            agree($name, |_, b| $ours(b).into(), silicon);
         };
     }
-    mask!("pmovmskb", i8);
-    mask!("movmskps", i32);
-    mask!("movmskpd", i64);
+    mask!("pmovmskb", pmovmskb);
+    mask!("movmskps", movmskps);
+    mask!("movmskpd", movmskpd);
 }
 
 #[test]

@@ -147,3 +147,10 @@ fn lookup_has_every_instruction_of_its_sets_and_no_other_encoding() {
         assert_eq!(found, expected || hint, "{code:?}");
     }
 }
+
+#[test]
+fn vector_registers_are_numbered_from_zero() {
+    use iced_x86::Register;
+    assert_eq!((Register::MM0.number(), Register::MM7.number()), (0, 7));
+    assert_eq!((Register::XMM0.number(), Register::XMM15.number()), (0, 15));
+}
