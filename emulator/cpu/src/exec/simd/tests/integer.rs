@@ -97,7 +97,10 @@ fn blends_by_xmm0_agree_with_the_host() {
                 let mut r = vector(a);
                 // SAFETY: changes only its destination.
                 unsafe {
-                    asm!(concat!($name, " xmm1, xmm2, xmm0"), inout("xmm1") r, in("xmm2") vector(b), in("xmm0") vector(mask))
+                    asm!(
+                        concat!($name, " xmm1, xmm2, xmm0"),
+                        inout("xmm1") r, in("xmm2") vector(b), in("xmm0") vector(mask),
+                    )
                 };
                 bits(r)
             };
