@@ -2,6 +2,7 @@
 //! lacks are skipped.
 #![allow(unsafe_code)]
 
+mod execute;
 mod float;
 mod integer;
 mod vectors;
