@@ -16,7 +16,7 @@ use iced_x86::MemorySize;
 use x86::flags;
 
 /// States tried with each instruction.
-const ROUNDS: usize = 4000;
+const ROUNDS: usize = 5000;
 
 type Native = fn(&mut Image, &mut Around);
 type Model = fn(&mut X87, &mut Around);
