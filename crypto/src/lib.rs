@@ -1,1 +1,25 @@
-//! The machine.
+//! AES-XTS as the memory controller uses it: every 64-byte line is its own data unit.
+//!
+//! Section 6 of the hardware specification (MC-33) fixes the construction: the data-unit number is the physical line
+//! number with the KeyID removed, `Mem(pa) >> 6`, taken as a 128-bit little-endian integer; there is no ciphertext
+//! stealing because a line is always four whole blocks.
+//!
+//! The batch calls are the building blocks and the single line is their special case. A block cipher only reaches its
+//! throughput when it is given many independent blocks at a time, and with four blocks to a line only a run of lines
+//! provides them: per line, a page costs about a quarter of what 64 separate calls cost.
+//!
+//! The types say on which side of the controller bytes are: [`PlainLine`] above it, [`CipherLine`] below. This crate is
+//! the only place where one turns into the other by way of a key.
+
+mod algorithm;
+mod batch;
+mod direction;
+mod line;
+mod portable;
+mod tweak;
+mod xts;
+
+pub use algorithm::Algorithm;
+pub use batch::{Request, decrypt_batch, encrypt_batch};
+pub use line::{CipherLine, LINE_BYTES, PlainLine};
+pub use xts::XtsKey;

@@ -1,19 +1,25 @@
 //! The processor: a cached interpreter of x86-64 with its MMU (design D5).
 //!
 //! Reading order: [`state`] (registers), [`lazy`] (the arithmetic flags), [`mode`] (operating modes and segments),
-//! `op` and `block` (what code is turned into), `translate` (iced-x86 instructions to ops), `exec` (what ops and
-//! instructions do), [`mmu`] (linear address to bus address to bytes), `run` (the loop around it all).
+//! [`op`] and [`block`] (what code is turned into), [`translate`] (iced-x86 instructions to ops), [`exec`] (what ops and
+//! instructions do), [`mmu`] (linear address to bus address to bytes), [`clock`] and [`run`] (the loop around it all).
 //!
 //! Two kinds of instruction semantics exist and each instruction has exactly one. *Hot* integer instructions are
 //! handlers specialised by operand form, chained by tail calls (`exec::int`). Everything else is an [`ExecFn`]: a plain
 //! function of the processor and the decoded instruction.
 
+pub mod block;
+pub mod clock;
 pub mod exec;
 pub mod lazy;
 pub mod mmu;
 pub mod mode;
+pub mod op;
 pub mod operand;
+pub mod reset;
+pub mod run;
 pub mod state;
+pub mod translate;
 
 pub use state::Cpu;
 

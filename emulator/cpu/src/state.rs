@@ -1,10 +1,17 @@
 //! The architectural state of one logical processor.
 
+use crate::block::{BlockCache, JumpCache, ModeKey};
+use crate::clock::Clock;
+use crate::exec::system::cpuid::CpuModel;
+use crate::exec::system::unknown::Unknowns;
 use crate::lazy::Lazy;
+use crate::mmu::invalidate::TypeCache;
 use crate::mmu::tlb::Tlb;
 use crate::mode::Mode;
+use crate::op::{At, Link, Slots};
 use mem::{FastTable, Memory};
-use x86::platform::{Platform, VirtualTime};
+use x86::Exception;
+use x86::platform::Platform;
 use x86::segment::Segment;
 use x86::{cr, flags};
 
@@ -133,6 +140,8 @@ pub struct Cpu {
     pub activity: Activity,
     /// STI and MOV SS/POP SS: no interrupt before the next instruction has completed.
     pub interrupt_shadow: bool,
+    /// An NMI was delivered and no IRET has run since: further ones wait (SDM Vol. 3A, section 6.7.1).
+    pub nmi_blocked: bool,
     /// Segment registers by [`x86::segment::sreg`] number. Set through [`Cpu::set_segment`].
     pub segments: [Segment; 6],
     pub ldtr: Segment,
@@ -156,8 +165,42 @@ pub struct Cpu {
     pub tlb: Tlb,
     /// Logical processor number (APIC ID at reset).
     pub id: usize,
+    /// What CPUID tells, and the knobs of the instructions that depend on it.
+    pub model: CpuModel,
+    /// What the guest asked for and this processor does not have.
+    pub unknowns: Unknowns,
+    pub clock: Clock,
     pub mem: Box<Memory>,
     pub platform: Box<dyn Platform>,
+
+    /// Instruction count at which [`Cpu::budget`] is zero.
+    pub icount_limit: u64,
+    /// Instructions debited by a block but not retired while one of its slow ops is under way.
+    pub unretired: i64,
+    /// The next instruction follows the last one in memory, so a fetch in the same line touches nothing.
+    pub sequential: bool,
+    /// RIP at which [`Cpu::run`] stops, checked between chains.
+    pub breakpoint: Option<u64>,
+    /// False right after the stop, so that running on does not stop again.
+    pub breakpoint_armed: bool,
+    /// The last exception that was delivered and the RIP it happened at, for reports.
+    pub last_exception: Option<(Exception, u64)>,
+
+    /// The fault that ended a chain.
+    pub fault: Option<Exception>,
+    /// Set when the current chain must end after this instruction: a device was accessed, code was modified.
+    pub leave_block: bool,
+    /// Set when this instruction stored into decoded code: what was fetched ahead is void.
+    pub code_modified: bool,
+    /// The link the next block is to be entered through.
+    pub followed: Option<&'static Link>,
+    /// Where a build with debug assertions goes on, see [`crate::op::chain`].
+    pub resume: Option<At>,
+    pub block_key: ModeKey,
+    pub blocks: BlockCache,
+    pub jumps: JumpCache,
+    pub scratch: Slots,
+    pub types: TypeCache,
 }
 
 impl Cpu {
@@ -237,6 +280,7 @@ impl Cpu {
             Mode::Protected16
         };
         self.update_segment_slots();
+        self.update_block_key();
     }
 
     /// Changes the current privilege level.
@@ -258,10 +302,5 @@ impl Cpu {
     /// Time-stamp counter now (1 GHz, design D6).
     pub fn tsc(&self) -> u64 {
         self.now().0.wrapping_add(self.tsc_offset())
-    }
-
-    /// Virtual time of the instruction being executed.
-    pub fn now(&self) -> VirtualTime {
-        VirtualTime(0)
     }
 }

@@ -1,0 +1,70 @@
+//! Scattered lines, each with its own key: what a queue of write-backs or fills looks like.
+
+use crate::direction::{Decrypt, Direction, Encrypt};
+use crate::line::{CipherLine, PlainLine};
+use crate::portable::{LineRun, RUN_LINES};
+use crate::xts::XtsKey;
+
+/// One line to convert from `Source` to `Target`.
+#[derive(Debug)]
+pub struct Request<'a, Source, Target> {
+    /// The key of the line's KeyID.
+    pub key: &'a XtsKey,
+    /// Data-unit number, `Mem(pa) >> 6`.
+    pub dun: u64,
+    /// The line to read.
+    pub source: &'a Source,
+    /// Where the result goes.
+    pub target: &'a mut Target,
+}
+
+/// Encrypts every request, in order. Neighbours with the same key (the same `XtsKey`, by identity) share their cipher
+/// calls, so sorting by key pays; any order is correct.
+pub fn encrypt_batch(requests: &mut [Request<'_, PlainLine, CipherLine>]) {
+    batch::<Encrypt>(requests);
+}
+
+/// Decrypts every request, in order; see [`encrypt_batch`].
+pub fn decrypt_batch(requests: &mut [Request<'_, CipherLine, PlainLine>]) {
+    batch::<Decrypt>(requests);
+}
+
+/// Requests that all have the key of the first one.
+struct SameKey<'r, 'a, D: Direction>(&'r mut [Request<'a, D::Source, D::Target>]);
+
+impl<D: Direction> LineRun<D> for SameKey<'_, '_, D> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    fn dun(&self, index: usize) -> u64 {
+        self.0[index].dun
+    }
+
+    #[inline(always)]
+    fn source(&self, index: usize) -> &D::Source {
+        self.0[index].source
+    }
+
+    #[inline(always)]
+    fn target(&mut self, index: usize) -> &mut D::Target {
+        self.0[index].target
+    }
+}
+
+fn batch<D: Direction>(requests: &mut [Request<'_, D::Source, D::Target>]) {
+    for group in requests.chunk_by_mut(|a, b| std::ptr::eq(a.key, b.key)) {
+        for run in group.chunks_mut(RUN_LINES) {
+            match run {
+                [only] => only.key.line::<D>(only.dun, only.source, only.target),
+                [first, ..] => {
+                    let key = first.key;
+                    key.run(&mut SameKey::<D>(run));
+                }
+                [] => {}
+            }
+        }
+    }
+}

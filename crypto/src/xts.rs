@@ -1,0 +1,149 @@
+//! A key pair and the cipher under it.
+
+use std::fmt;
+
+use aes::{Aes128, Aes128Enc, Aes256, Aes256Enc};
+
+use crate::algorithm::Algorithm;
+use crate::direction::{Decrypt, Direction, Encrypt};
+use crate::line::{CipherLine, PlainLine};
+use crate::portable::{LineRun, RUN_LINES, Schedules};
+
+/// One entry's worth of key material: K1 (data) and K2 (tweak), expanded once, here, and never again.
+///
+/// Cloning copies the schedules; dropping overwrites them. `Debug` names the algorithm only.
+#[derive(Clone)]
+pub struct XtsKey(Keyed);
+
+/// Inline rather than boxed: a lookup by KeyID then leads straight to the round keys.
+#[derive(Clone)]
+enum Keyed {
+    Xts128(Schedules<Aes128, Aes128Enc>),
+    Xts256(Schedules<Aes256, Aes256Enc>),
+}
+
+/// Contiguous lines of one key.
+struct Contiguous<'a, D: Direction> {
+    first_dun: u64,
+    source: &'a [D::Source],
+    target: &'a mut [D::Target],
+}
+
+impl<D: Direction> LineRun<D> for Contiguous<'_, D> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.source.len()
+    }
+
+    #[inline(always)]
+    fn dun(&self, index: usize) -> u64 {
+        self.first_dun.wrapping_add(index as u64)
+    }
+
+    #[inline(always)]
+    fn source(&self, index: usize) -> &D::Source {
+        &self.source[index]
+    }
+
+    #[inline(always)]
+    fn target(&mut self, index: usize) -> &mut D::Target {
+        &mut self.target[index]
+    }
+}
+
+impl XtsKey {
+    /// Expands a key pair. Each slice holds at least [`Algorithm::key_bytes`] bytes, byte 0 being byte 0 of the AES key
+    /// (MC-21); more are ignored, as the upper bytes of a PCONFIG key field are.
+    ///
+    /// Every value is a key: K1 = K2 and all zeros included (MK-096).
+    ///
+    /// # Panics
+    ///
+    /// When a slice is shorter than the algorithm's key.
+    pub fn new(alg: Algorithm, k1: &[u8], k2: &[u8]) -> Self {
+        let length = alg.key_bytes();
+        let (k1, k2) = (&k1[..length], &k2[..length]);
+        Self(match alg {
+            Algorithm::AesXts128 => Keyed::Xts128(Schedules::new(k1, k2)),
+            Algorithm::AesXts256 => Keyed::Xts256(Schedules::new(k1, k2)),
+        })
+    }
+
+    /// The algorithm the key is for.
+    #[inline]
+    pub fn algorithm(&self) -> Algorithm {
+        match self.0 {
+            Keyed::Xts128(_) => Algorithm::AesXts128,
+            Keyed::Xts256(_) => Algorithm::AesXts256,
+        }
+    }
+
+    /// Encrypts lines that lie next to each other, the first at data-unit number `first_dun` (= `Mem(pa) >> 6`).
+    ///
+    /// # Panics
+    ///
+    /// When `plain` and `cipher` differ in length.
+    pub fn encrypt_lines(&self, first_dun: u64, plain: &[PlainLine], cipher: &mut [CipherLine]) {
+        self.contiguous::<Encrypt>(first_dun, plain, cipher);
+    }
+
+    /// Decrypts lines that lie next to each other, the first at data-unit number `first_dun` (= `Mem(pa) >> 6`).
+    ///
+    /// # Panics
+    ///
+    /// When `cipher` and `plain` differ in length.
+    pub fn decrypt_lines(&self, first_dun: u64, cipher: &[CipherLine], plain: &mut [PlainLine]) {
+        self.contiguous::<Decrypt>(first_dun, cipher, plain);
+    }
+
+    /// Encrypts one line at data-unit number `dun`.
+    #[inline]
+    pub fn encrypt_line(&self, dun: u64, plain: &PlainLine) -> CipherLine {
+        let mut cipher = CipherLine::ZERO;
+        self.line::<Encrypt>(dun, plain, &mut cipher);
+        cipher
+    }
+
+    /// Decrypts one line at data-unit number `dun`.
+    #[inline]
+    pub fn decrypt_line(&self, dun: u64, cipher: &CipherLine) -> PlainLine {
+        let mut plain = PlainLine::ZERO;
+        self.line::<Decrypt>(dun, cipher, &mut plain);
+        plain
+    }
+
+    fn contiguous<D: Direction>(&self, first_dun: u64, source: &[D::Source], target: &mut [D::Target]) {
+        assert_eq!(source.len(), target.len(), "as many lines to write as to read");
+        if let ([source], [target]) = (source, &mut *target) {
+            return self.line::<D>(first_dun, source, target);
+        }
+        let mut first_dun = first_dun;
+        for (source, target) in source.chunks(RUN_LINES).zip(target.chunks_mut(RUN_LINES)) {
+            self.run::<D>(&mut Contiguous { first_dun, source, target });
+            first_dun = first_dun.wrapping_add(RUN_LINES as u64);
+        }
+    }
+
+    /// One line by itself: five blocks, no buffers.
+    #[inline]
+    pub(crate) fn line<D: Direction>(&self, dun: u64, source: &D::Source, target: &mut D::Target) {
+        match &self.0 {
+            Keyed::Xts128(schedules) => schedules.line::<D>(dun, source, target),
+            Keyed::Xts256(schedules) => schedules.line::<D>(dun, source, target),
+        }
+    }
+
+    /// At most [`RUN_LINES`] lines.
+    pub(crate) fn run<D: Direction>(&self, run: &mut impl LineRun<D>) {
+        match &self.0 {
+            Keyed::Xts128(schedules) => schedules.run(run),
+            Keyed::Xts256(schedules) => schedules.run(run),
+        }
+    }
+}
+
+impl fmt::Debug for XtsKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("XtsKey").field("algorithm", &self.algorithm()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,243 @@
+//! The block cache: decoded code, keyed by (bus address, mode), and what makes it invalid.
+//!
+//! A block is the plaintext of lines of the modelled cache, decoded. So its validity hangs on those lines, per (page,
+//! KeyID), not on DRAM: a store through the same mapping kills the blocks of the line; eviction and flushes only *park*
+//! them (the frame's `exec_ok` bit goes), and the next fetch compares the refilled 64 bytes with what was decoded. A
+//! store through another KeyID's mapping kills nothing: stale execution is what hardware does (MK-129).
+
+use crate::ExecFn;
+use crate::mode::Mode;
+use crate::op::{BlockHeader, Op, Slots};
+use hashbrown::HashMap;
+use iced_x86::Instruction;
+use mem::FramePtr;
+
+/// Blocks end after this many instructions.
+pub const MAX_INSNS: usize = 32;
+
+/// What a block's meaning depends on besides its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ModeKey(pub u32);
+
+impl ModeKey {
+    pub fn new(mode: Mode, user: bool) -> Self {
+        ModeKey(mode as u32 | u32::from(user) << 8)
+    }
+}
+
+/// What the translator hands over.
+pub struct Block {
+    pub frame: FramePtr,
+    /// Bus address of the first byte.
+    pub bus: u64,
+    pub key: ModeKey,
+    pub entry_lines: u64,
+    /// All lines the block has bytes of.
+    pub all_lines: u64,
+    pub insns: u32,
+    pub number: u32,
+}
+
+/// What a block is made of, one slot each.
+#[derive(Clone, Copy)]
+pub enum Item {
+    Op(Op),
+    /// The frame that the op before it looks at.
+    Frame(FramePtr),
+    /// The successors of the terminal op before it.
+    Links,
+}
+
+impl Block {
+    /// Number of a block that is not in the cache.
+    pub const UNCACHED: u32 = u32::MAX;
+}
+
+struct Entry {
+    header: &'static BlockHeader,
+    bus: u64,
+    key: ModeKey,
+}
+
+/// A line that blocks were decoded from.
+struct CodeLine {
+    bytes: [u8; 64],
+    blocks: Vec<u32>,
+}
+
+/// See the module's description.
+#[derive(Default)]
+pub struct BlockCache {
+    slots: Slots,
+    entries: Vec<Entry>,
+    by_address: HashMap<(u64, ModeKey), u32>,
+    /// By bus address of the line.
+    lines: HashMap<u64, CodeLine>,
+    /// Instructions that cold ops execute, by [`Op::imm`].
+    pub cold: Vec<(ExecFn, Instruction)>,
+    /// Links between pages and jump-cache entries made under an older number are void: a translation has gone.
+    pub link_generation: u64,
+}
+
+/// The block cache starts anew beyond this many slots of 32 bytes (48 MiB).
+const MAX_SLOTS: usize = 3 << 19;
+
+/// Where indirect branches look for blocks: by linear address, direct-mapped.
+pub struct JumpCache {
+    entries: Box<[JumpEntry; JumpCache::ENTRIES]>,
+    /// Set apart from canonical addresses by its top bits: mode and privilege of the entries that may be used now.
+    pub salt: u64,
+}
+
+/// See [`JumpCache`].
+#[derive(Clone, Copy)]
+pub struct JumpEntry {
+    /// RIP ^ salt.
+    pub key: u64,
+    pub generation: u64,
+    pub block: Option<&'static BlockHeader>,
+}
+
+impl JumpCache {
+    const ENTRIES: usize = 4096;
+
+    #[inline(always)]
+    fn index(rip: u64) -> usize {
+        (rip ^ rip >> 12) as usize & (Self::ENTRIES - 1)
+    }
+
+    #[inline(always)]
+    pub fn entry(&self, rip: u64) -> &JumpEntry {
+        &self.entries[Self::index(rip)]
+    }
+
+    pub fn insert(&mut self, rip: u64, generation: u64, block: &'static BlockHeader) {
+        self.entries[Self::index(rip)] = JumpEntry { key: rip ^ self.salt, generation, block: Some(block) };
+    }
+
+    pub fn clear(&mut self) {
+        self.entries.fill(JumpEntry { key: 0, generation: 0, block: None });
+    }
+}
+
+impl Default for JumpCache {
+    fn default() -> Self {
+        let empty = JumpEntry { key: 0, generation: 0, block: None };
+        JumpCache { entries: Box::new([empty; Self::ENTRIES]), salt: 0 }
+    }
+}
+
+/// Verdict on a line that was fetched again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineCheck {
+    /// No block was decoded from the line.
+    NoCode,
+    /// The bytes are those that were decoded.
+    Same,
+    /// The bytes differ; the line's blocks are dead now.
+    Changed,
+}
+
+impl BlockCache {
+    /// The valid block at a bus address, if it was decoded before.
+    pub fn lookup(&self, bus: u64, key: ModeKey) -> Option<&'static BlockHeader> {
+        self.by_address.get(&(bus, key)).map(|&n| self.entries[n as usize].header)
+    }
+
+    /// True when so much is cached that everything should be dropped before the next block is made.
+    pub fn is_full(&self) -> bool {
+        self.slots.len() > MAX_SLOTS || self.cold.len() > 1 << 19
+    }
+
+    /// Number that the next block gets.
+    pub fn next_number(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    /// Adds a block. `bytes_of` gives the 64 bytes of each of its lines.
+    pub fn insert(
+        &mut self,
+        block: &Block,
+        items: &[Item],
+        bytes_of: impl Fn(u32) -> [u8; 64],
+    ) -> &'static BlockHeader {
+        let header = self.slots.push_block(block, items);
+        self.entries.push(Entry { header, bus: block.bus, key: block.key });
+        self.by_address.insert((block.bus, block.key), block.number);
+        let page = block.bus & !0xFFF;
+        for line in bits(block.all_lines) {
+            self.lines
+                .entry(page | u64::from(line) << 6)
+                .or_insert_with(|| CodeLine { bytes: bytes_of(line), blocks: Vec::new() })
+                .blocks
+                .push(block.number);
+        }
+        header
+    }
+
+    /// Compares a line that was just made resident with what was decoded from it.
+    pub fn check_line(&mut self, bus_line: u64, bytes: &[u8; 64]) -> LineCheck {
+        match self.lines.get(&bus_line) {
+            None => LineCheck::NoCode,
+            Some(line) if line.bytes == *bytes => LineCheck::Same,
+            Some(_) => {
+                self.kill_line(bus_line);
+                LineCheck::Changed
+            }
+        }
+    }
+
+    /// A store changed the line: its blocks die.
+    pub fn kill_line(&mut self, bus_line: u64) {
+        if let Some(line) = self.lines.remove(&bus_line) {
+            for n in line.blocks {
+                self.kill(n);
+            }
+        }
+    }
+
+    /// The frame of a page with code now shows another page.
+    pub fn kill_page(&mut self, bus_page: u64) {
+        for line in 0..64 {
+            self.kill_line(bus_page | line << 6);
+        }
+    }
+
+    fn kill(&mut self, number: u32) {
+        let e = &self.entries[number as usize];
+        e.header.kill();
+        if self.by_address.get(&(e.bus, e.key)) == Some(&number) {
+            self.by_address.remove(&(e.bus, e.key));
+        }
+    }
+
+    /// Drops everything. Lines of code that the caller's memory knows stay marked there; that only costs time.
+    pub fn clear(&mut self) {
+        for e in &self.entries {
+            e.header.kill();
+        }
+        self.by_address.clear();
+        self.lines.clear();
+        self.entries.clear();
+        self.cold.clear();
+        self.slots.clear();
+        self.link_generation += 1;
+    }
+
+    /// Voids links between pages and the jump cache.
+    pub fn break_links(&mut self) {
+        self.link_generation += 1;
+    }
+}
+
+/// The numbers of the set bits, ascending.
+pub fn bits(mut set: u64) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        if set == 0 {
+            return None;
+        }
+        let n = set.trailing_zeros();
+        set &= set - 1;
+        Some(n)
+    })
+}

@@ -1,0 +1,77 @@
+//! Ops that execute an [`ExecFn`].
+
+use super::int::{fault_exit, leave_after};
+use crate::ExecFn;
+use crate::exec::system::unknown::Unknown;
+use crate::op::{At, next};
+use crate::state::Cpu;
+use iced_x86::Instruction;
+use x86::Exception;
+
+/// What an [`ExecFn`] left to do.
+#[derive(PartialEq, Eq)]
+enum After {
+    Next,
+    Leave,
+    Transfer,
+    Fault,
+}
+
+/// Executes the instruction and goes on with the next op, unless it faulted, transferred control or needs the run loop.
+pub fn cold(cpu: &mut Cpu, op: At) {
+    match exec(cpu, op) {
+        After::Next => next(cpu, op),
+        After::Leave => leave_after(cpu, op),
+        After::Transfer => transferred(cpu, op),
+        After::Fault => fault_exit(cpu, op),
+    }
+}
+
+/// The same for instructions that end a block: back to the run loop in any case.
+pub fn cold_end(cpu: &mut Cpu, op: At) {
+    match exec(cpu, op) {
+        After::Next | After::Leave => leave_after(cpu, op),
+        After::Transfer => transferred(cpu, op),
+        After::Fault => fault_exit(cpu, op),
+    }
+}
+
+/// The instruction set RIP: [`Cpu::next_ip`] stands.
+#[cold]
+#[inline(never)]
+fn transferred(cpu: &mut Cpu, op: At) {
+    cpu.budget += i64::from(op.rest);
+    cpu.unretired = 0;
+}
+
+#[inline(never)]
+fn exec(cpu: &mut Cpu, op: At) -> After {
+    cpu.ip = op.ip(cpu);
+    cpu.next_ip = op.next_ip(cpu);
+    if cpu.mode.bitness() < 64 {
+        cpu.next_ip &= 0xFFFF_FFFF;
+    }
+    let sequential = cpu.next_ip;
+    cpu.at_op(op);
+    let (f, insn) = cpu.blocks.cold[op.imm as usize];
+    match f(cpu, &insn) {
+        Ok(()) if cpu.next_ip != sequential => After::Transfer,
+        Ok(()) if cpu.leave_block => After::Leave,
+        Ok(()) => After::Next,
+        Err(e) => {
+            cpu.fault = Some(e);
+            After::Fault
+        }
+    }
+}
+
+/// #UD, for encodings that are invalid or not implemented.
+pub fn undefined(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
+    cpu.log_unknown(Unknown::Instruction(insn.code()));
+    Err(Exception::UD)
+}
+
+/// The semantics of an instruction that has no handler of its own.
+pub fn lookup(insn: &Instruction) -> Option<ExecFn> {
+    super::lookup(insn.code())
+}

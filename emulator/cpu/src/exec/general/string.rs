@@ -1,0 +1,293 @@
+//! MOVS, STOS, LODS, CMPS, SCAS and the repetition that INS and OUTS share (SDM Vol. 1, section 7.3.9; Vol. 2B, "REP").
+//!
+//! [`execute`] cuts a repetition into [`Run`]s: iterations whose elements ascend within one page on each side and whose
+//! segment checks have passed. The closure performs a run; only it touches memory. Interruption: one call performs at
+//! most [`Cpu::rep_quantum`] iterations and leaves RIP on the instruction if some remain. A fault leaves rCX, rSI and
+//! rDI as after the last completed iteration.
+
+use super::{mask, sub_flags};
+use crate::Cpu;
+use crate::mmu::Access;
+use crate::operand::sreg_of;
+use crate::state::slot;
+use iced_x86::{Instruction, OpKind, Register};
+use x86::segment::sreg;
+use x86::{Exception, flags};
+
+/// Iterations of one call at most; short enough that a stop request is seen soon.
+const MAX_QUANTUM: i64 = 4096;
+
+const PAGE_BYTES: u64 = 4096;
+
+/// Which memory operands an instruction has: \[seg:rSI\] and ES:\[rDI\].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sides {
+    source: bool,
+    destination: bool,
+    /// Access to ES:\[rDI\]: CMPS and SCAS read it.
+    destination_access: Access,
+}
+
+impl Sides {
+    pub(crate) const SOURCE: Sides = Sides { source: true, destination: false, destination_access: Access::Read };
+    pub(crate) const DESTINATION: Sides = Sides { source: false, destination: true, destination_access: Access::Write };
+    const COPY: Sides = Sides { source: true, destination: true, destination_access: Access::Write };
+    const COMPARE: Sides = Sides { source: true, destination: true, destination_access: Access::Read };
+    const SCAN: Sides = Sides { source: false, destination: true, destination_access: Access::Read };
+}
+
+/// Consecutive iterations that need no further checks but translation. With one iteration an operand may cross a page.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run {
+    /// Linear addresses of the first elements (0 for a side that is not used).
+    pub source: u64,
+    pub destination: u64,
+    /// Bytes an element.
+    pub size: usize,
+    /// Iterations.
+    pub count: u64,
+}
+
+impl Run {
+    pub(crate) fn sources(&self) -> impl Iterator<Item = u64> + use<> {
+        (self.source..).step_by(self.size).take(self.count as usize)
+    }
+
+    pub(crate) fn destinations(&self) -> impl Iterator<Item = u64> + use<> {
+        (self.destination..).step_by(self.size).take(self.count as usize)
+    }
+}
+
+/// What stays the same over all iterations.
+struct Shape {
+    sides: Sides,
+    size: usize,
+    /// Of the address size: 2, 4 or 8 bytes.
+    address_size: usize,
+    source_segment: usize,
+    descending: bool,
+}
+
+impl Shape {
+    fn new(cpu: &Cpu, insn: &Instruction, sides: Sides) -> Shape {
+        let address_size = (0..insn.op_count())
+            .find_map(|n| match insn.op_kind(n) {
+                OpKind::MemorySegSI | OpKind::MemoryESDI => Some(2),
+                OpKind::MemorySegESI | OpKind::MemoryESEDI => Some(4),
+                OpKind::MemorySegRSI | OpKind::MemoryESRDI => Some(8),
+                _ => None,
+            })
+            .unwrap_or(cpu.mode.bitness() as usize / 8);
+        Shape {
+            sides,
+            size: insn.memory_size().size().clamp(1, 8),
+            address_size,
+            source_segment: sreg_of(insn.memory_segment()),
+            descending: cpu.rflags_system & flags::DF != 0,
+        }
+    }
+
+    fn index(&self, cpu: &Cpu, register: u8) -> u64 {
+        cpu.regs[register as usize] & mask(self.address_size)
+    }
+
+    /// Writes rCX, rSI or rDI with the address size's width.
+    fn set_index(&self, cpu: &mut Cpu, register: u8, value: u64) {
+        let r = &mut cpu.regs[register as usize];
+        *r = match self.address_size {
+            2 => *r & !0xFFFF | value & 0xFFFF,
+            n => value & mask(n),
+        };
+    }
+
+    /// Linear address of the element at `offset`, and how many of `want` ascending elements lie in its page, do not wrap
+    /// the address size, and pass the segment check.
+    fn extent(
+        &self,
+        cpu: &Cpu,
+        segment: usize,
+        offset: u64,
+        access: Access,
+        want: u64,
+    ) -> Result<(u64, u64), Exception> {
+        let size = self.size as u64;
+        let linear = cpu.regs[slot::SEG as usize + segment].wrapping_add(offset);
+        let in_page = (PAGE_BYTES - linear % PAGE_BYTES) / size;
+        let before_wrap = (mask(self.address_size) - offset) / size;
+        let n = want.min(in_page).min(before_wrap);
+        if n > 1
+            && let Ok(linear) = cpu.segment_address(segment, offset, (n * size) as usize, access)
+        {
+            return Ok((linear, n));
+        }
+        Ok((cpu.segment_address(segment, offset, self.size, access)?, 1))
+    }
+
+    /// The next run, of at most `want` iterations (at least one).
+    fn run(&self, cpu: &Cpu, want: u64) -> Result<Run, Exception> {
+        let mut run = Run { source: 0, destination: 0, size: self.size, count: if self.descending { 1 } else { want } };
+        if self.sides.source {
+            let offset = self.index(cpu, slot::RSI);
+            (run.source, run.count) = self.extent(cpu, self.source_segment, offset, Access::Read, run.count)?;
+        }
+        if self.sides.destination {
+            let offset = self.index(cpu, slot::RDI);
+            let access = self.sides.destination_access;
+            (run.destination, run.count) = self.extent(cpu, sreg::ES, offset, access, run.count)?;
+        }
+        Ok(run)
+    }
+
+    /// Moves rSI and rDI past `iterations` elements.
+    fn advance(&self, cpu: &mut Cpu, iterations: u64) {
+        let distance = iterations * self.size as u64;
+        let distance = if self.descending { distance.wrapping_neg() } else { distance };
+        for (used, register) in [(self.sides.source, slot::RSI), (self.sides.destination, slot::RDI)] {
+            if used && iterations > 0 {
+                let moved = self.index(cpu, register).wrapping_add(distance);
+                self.set_index(cpu, register, moved);
+            }
+        }
+    }
+}
+
+impl Cpu {
+    /// Iterations that a repeated string instruction may perform before the run loop gets control. Single-stepping traps
+    /// after each one (SDM Vol. 3B, section 17.3.1.4).
+    pub fn rep_quantum(&self) -> u64 {
+        if self.rflags_system & flags::TF != 0 {
+            return 1;
+        }
+        self.budget.clamp(1, MAX_QUANTUM) as u64
+    }
+}
+
+/// Performs a string instruction. `perform` executes a [`Run`], counts completed iterations in its third parameter as it
+/// goes, and returns whether the repetition ends there (CMPS, SCAS).
+pub(crate) fn execute(
+    cpu: &mut Cpu,
+    insn: &Instruction,
+    sides: Sides,
+    mut perform: impl FnMut(&mut Cpu, &Run, &mut u64) -> Result<bool, Exception>,
+) -> Result<(), Exception> {
+    let shape = Shape::new(cpu, insn, sides);
+    if !(insn.has_rep_prefix() || insn.has_repne_prefix()) {
+        let run = shape.run(cpu, 1)?;
+        perform(cpu, &run, &mut 0)?;
+        shape.advance(cpu, 1);
+        return Ok(());
+    }
+    let mut left = shape.index(cpu, slot::RCX);
+    if left == 0 {
+        return Ok(());
+    }
+    // A fault in CMPS or SCAS gives the flags back (SDM Vol. 2B, "REP").
+    let saved = cpu.lazy;
+    let quantum = left.min(cpu.rep_quantum());
+    let (mut total, mut ended) = (0, false);
+    while total < quantum && !ended {
+        let mut done = 0;
+        let outcome = shape.run(cpu, quantum - total).and_then(|run| perform(cpu, &run, &mut done));
+        shape.advance(cpu, done);
+        if done > 0 {
+            left -= done;
+            shape.set_index(cpu, slot::RCX, left);
+        }
+        total += done;
+        match outcome {
+            Ok(end) => ended = end,
+            Err(fault) => {
+                // The faulting instruction is not counted as executed, its completed iterations are.
+                cpu.budget = cpu.budget.saturating_sub_unsigned(total);
+                cpu.lazy = saved;
+                return Err(fault);
+            }
+        }
+    }
+    cpu.budget = cpu.budget.saturating_sub_unsigned(total - 1);
+    if left > 0 && !ended {
+        cpu.set_rip(cpu.ip);
+    }
+    Ok(())
+}
+
+/// MOVS. A run with `destination - source` outside 1..count * size may be copied as a whole here; an overlap of the
+/// other kind repeats a pattern.
+pub(super) fn movs(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
+    execute(cpu, insn, Sides::COPY, |cpu, run, done| {
+        for (from, to) in run.sources().zip(run.destinations()) {
+            let value = cpu.load_sized(from, run.size)?;
+            cpu.store_sized(to, run.size, value)?;
+            *done += 1;
+        }
+        Ok(false)
+    })
+}
+
+/// STOS. A run is one fill.
+pub(super) fn stos(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
+    let value = cpu.regs[slot::RAX as usize];
+    execute(cpu, insn, Sides::DESTINATION, |cpu, run, done| {
+        for to in run.destinations() {
+            cpu.store_sized(to, run.size, value)?;
+            *done += 1;
+        }
+        Ok(false)
+    })
+}
+
+/// AL, AX, EAX or RAX.
+fn accumulator(size: usize) -> Register {
+    match size {
+        1 => Register::AL,
+        2 => Register::AX,
+        4 => Register::EAX,
+        _ => Register::RAX,
+    }
+}
+
+pub(super) fn lods(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
+    execute(cpu, insn, Sides::SOURCE, |cpu, run, done| {
+        for from in run.sources() {
+            let value = cpu.load_sized(from, run.size)?;
+            cpu.set_reg(accumulator(run.size), value);
+            *done += 1;
+        }
+        Ok(false)
+    })
+}
+
+/// True if the comparison just made ends a REPE (ZF = 0) or REPNE (ZF = 1).
+fn ends(cpu: &Cpu, insn: &Instruction) -> bool {
+    if insn.has_repne_prefix() { cpu.lazy.zf() } else { !cpu.lazy.zf() }
+}
+
+pub(super) fn cmps(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
+    execute(cpu, insn, Sides::COMPARE, |cpu, run, done| {
+        for (left, right) in run.sources().zip(run.destinations()) {
+            let a = cpu.load_sized(left, run.size)?;
+            let b = cpu.load_sized(right, run.size)?;
+            cpu.lazy = sub_flags(a, b, run.size);
+            *done += 1;
+            if ends(cpu, insn) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })
+}
+
+pub(super) fn scas(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
+    execute(cpu, insn, Sides::SCAN, |cpu, run, done| {
+        let a = cpu.reg(accumulator(run.size));
+        for at in run.destinations() {
+            let b = cpu.load_sized(at, run.size)?;
+            cpu.lazy = sub_flags(a, b, run.size);
+            *done += 1;
+            if ends(cpu, insn) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })
+}

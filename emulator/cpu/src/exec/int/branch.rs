@@ -1,0 +1,262 @@
+//! Near control transfers in 64-bit mode, and the ends of blocks.
+//!
+//! A terminal op is followed by [`crate::op::Links`]: its direct successors, found by the run loop when they are first
+//! taken. [`crate::op::Op::imm`] of a direct branch is the distance from the block's first byte to the target, so blocks
+//! do not depend on the linear address they run at.
+
+use super::{Addr, Fast, Full, Policy, Slow, fault_exit};
+use crate::lazy::Lazy;
+use crate::op::{At, BlockHeader, Handler, Link, chain};
+use crate::operand::canonical;
+use crate::state::{Cpu, slot};
+use x86::Exception;
+
+const RSP: usize = slot::RSP as usize;
+const RIP: usize = slot::RIP as usize;
+
+/// Condition codes (SDM Vol. 1, table B-1): O, NO, B, NB, Z, NZ, BE, NBE, S, NS, P, NP, L, NL, LE, NLE.
+#[inline(always)]
+pub fn condition<const CC: u8>(lazy: &Lazy) -> bool {
+    let c = match CC >> 1 {
+        0 => lazy.of(),
+        1 => lazy.cf(),
+        2 => lazy.zf(),
+        3 => lazy.cf() | lazy.zf(),
+        4 => lazy.sf(),
+        5 => lazy.pf(),
+        6 => less(lazy),
+        _ => less(lazy) | lazy.zf(),
+    };
+    c ^ (CC & 1 != 0)
+}
+
+/// SF != OF
+#[inline(always)]
+fn less(lazy: &Lazy) -> bool {
+    ((lazy.res ^ lazy.x) >> 63 ^ lazy.c ^ lazy.c >> 1) & 1 != 0
+}
+
+/// Enters a block at `rip`, or asks the run loop to.
+#[inline(always)]
+fn enter(cpu: &mut Cpu, header: &'static BlockHeader, rip: u64, link: Option<&'static Link>) {
+    cpu.regs[RIP] = rip;
+    cpu.budget -= i64::from(header.insns);
+    if cpu.budget < 0 || !header.enterable() {
+        return not_entered(cpu, header, link);
+    }
+    chain(cpu, header.first())
+}
+
+/// Undoes what [`enter`] did.
+#[cold]
+#[inline(never)]
+fn not_entered(cpu: &mut Cpu, header: &'static BlockHeader, link: Option<&'static Link>) {
+    cpu.budget += i64::from(header.insns);
+    cpu.next_ip = cpu.regs[RIP];
+    cpu.unretired = 0;
+    cpu.followed = link;
+}
+
+/// Continues at a direct successor.
+#[inline(always)]
+fn follow<const CROSS: bool>(cpu: &mut Cpu, link: &'static Link, rip: u64) {
+    if let Some(header) = link.block.get()
+        && (!CROSS || link.generation.get() == cpu.blocks.link_generation)
+    {
+        return enter(cpu, header, rip, Some(link));
+    }
+    unlinked(cpu, link, rip)
+}
+
+/// Asks the run loop for the block at `rip` and for the link to it.
+#[cold]
+#[inline(never)]
+fn unlinked(cpu: &mut Cpu, link: &'static Link, rip: u64) {
+    cpu.next_ip = rip;
+    cpu.unretired = 0;
+    cpu.followed = Some(link);
+}
+
+/// JMP rel
+fn jmp<const CROSS: bool>(cpu: &mut Cpu, op: At) {
+    let rip = cpu.regs[RIP].wrapping_add(op.imm);
+    follow::<CROSS>(cpu, &op.links().taken, rip)
+}
+
+/// Jcc rel
+fn jcc<const CC: u8, const CROSS: bool>(cpu: &mut Cpu, op: At) {
+    if condition::<CC>(&cpu.lazy) {
+        let rip = cpu.regs[RIP].wrapping_add(op.imm);
+        return follow::<CROSS>(cpu, &op.links().taken, rip);
+    }
+    let rip = op.next_ip(cpu);
+    follow::<CROSS>(cpu, &op.links().fall, rip)
+}
+
+/// The end of a block that no instruction ends: the next one belongs to another block. `ip_off` is its offset, `len` is 0.
+fn fall<const CROSS: bool>(cpu: &mut Cpu, op: At) {
+    let rip = op.ip(cpu);
+    follow::<CROSS>(cpu, &op.links().fall, rip)
+}
+
+/// CALL rel
+fn call<const CROSS: bool, P: Policy>(cpu: &mut Cpu, op: At) {
+    let sp = cpu.regs[RSP].wrapping_sub(8);
+    let ret = op.next_ip(cpu);
+    if !P::store::<u64>(cpu, sp, ret, op) {
+        return P::miss(cpu, op, call::<CROSS, Slow>);
+    }
+    cpu.regs[RSP] = sp;
+    let rip = cpu.regs[RIP].wrapping_add(op.imm);
+    if P::leaves(cpu) {
+        return transfer(cpu, rip);
+    }
+    follow::<CROSS>(cpu, &op.links().taken, rip)
+}
+
+/// Continues at an indirect target through the jump cache.
+#[inline(always)]
+fn jump_to(cpu: &mut Cpu, rip: u64) {
+    let e = cpu.jumps.entry(rip);
+    if e.key == rip ^ cpu.jumps.salt
+        && e.generation == cpu.blocks.link_generation
+        && let Some(header) = e.block
+    {
+        return enter(cpu, header, rip, None);
+    }
+    transfer(cpu, rip)
+}
+
+/// Leaves the chain for the run loop, to continue at `rip`.
+#[cold]
+#[inline(never)]
+fn transfer(cpu: &mut Cpu, rip: u64) {
+    cpu.next_ip = rip;
+    cpu.unretired = 0;
+}
+
+/// A branch to a non-canonical address faults before it changes anything (SDM Vol. 2A, CALL, JMP, RET).
+#[cold]
+#[inline(never)]
+fn bad_target(cpu: &mut Cpu, op: At) {
+    cpu.fault = Some(Exception::GP0);
+    fault_exit(cpu, op)
+}
+
+/// JMP r64
+fn jmp_r(cpu: &mut Cpu, op: At) {
+    let rip = cpu.regs[op.s as usize];
+    if !canonical(rip) {
+        return bad_target(cpu, op);
+    }
+    jump_to(cpu, rip)
+}
+
+/// JMP m64
+fn jmp_m<P: Policy>(cpu: &mut Cpu, op: At) {
+    let va = Full::ea(cpu, op);
+    let Some(rip) = P::load::<u64>(cpu, va, op) else { return P::miss(cpu, op, jmp_m::<Slow>) };
+    if !canonical(rip) {
+        return bad_target(cpu, op);
+    }
+    if P::leaves(cpu) {
+        return transfer(cpu, rip);
+    }
+    jump_to(cpu, rip)
+}
+
+/// CALL r64
+fn call_r<P: Policy>(cpu: &mut Cpu, op: At) {
+    let rip = cpu.regs[op.s as usize];
+    if !canonical(rip) {
+        return bad_target(cpu, op);
+    }
+    let sp = cpu.regs[RSP].wrapping_sub(8);
+    let ret = op.next_ip(cpu);
+    if !P::store::<u64>(cpu, sp, ret, op) {
+        return P::miss(cpu, op, call_r::<Slow>);
+    }
+    cpu.regs[RSP] = sp;
+    if P::leaves(cpu) {
+        return transfer(cpu, rip);
+    }
+    jump_to(cpu, rip)
+}
+
+/// CALL m64
+fn call_m<P: Policy>(cpu: &mut Cpu, op: At) {
+    let va = Full::ea(cpu, op);
+    let Some(rip) = P::load::<u64>(cpu, va, op) else { return P::miss(cpu, op, call_m::<Slow>) };
+    if !canonical(rip) {
+        return bad_target(cpu, op);
+    }
+    let sp = cpu.regs[RSP].wrapping_sub(8);
+    let ret = op.next_ip(cpu);
+    if !P::store::<u64>(cpu, sp, ret, op) {
+        return P::miss(cpu, op, call_m::<Slow>);
+    }
+    cpu.regs[RSP] = sp;
+    if P::leaves(cpu) {
+        return transfer(cpu, rip);
+    }
+    jump_to(cpu, rip)
+}
+
+/// RET, RET imm16 ([`crate::op::Op::imm`] bytes released, 0 for the plain form)
+fn ret<P: Policy>(cpu: &mut Cpu, op: At) {
+    let sp = cpu.regs[RSP];
+    let Some(rip) = P::load::<u64>(cpu, sp, op) else { return P::miss(cpu, op, ret::<Slow>) };
+    if !canonical(rip) {
+        return bad_target(cpu, op);
+    }
+    cpu.regs[RSP] = sp.wrapping_add(8).wrapping_add(op.imm);
+    if P::leaves(cpu) {
+        return transfer(cpu, rip);
+    }
+    jump_to(cpu, rip)
+}
+
+fn jcc_for<const CC: u8>(cross: bool) -> Handler {
+    if cross { jcc::<CC, true> } else { jcc::<CC, false> }
+}
+
+/// Jcc; `cross`: a successor is in another page.
+pub fn jcc_handler(cc: u8, cross: bool) -> Handler {
+    super::mov::by_condition!(cc, jcc_for, (cross))
+}
+
+pub fn jmp_handler(cross: bool) -> Handler {
+    if cross { jmp::<true> } else { jmp::<false> }
+}
+
+pub fn call_handler(cross: bool) -> Handler {
+    if cross { call::<true, Fast> } else { call::<false, Fast> }
+}
+
+pub fn fall_handler(cross: bool) -> Handler {
+    if cross { fall::<true> } else { fall::<false> }
+}
+
+pub const JMP_R: Handler = jmp_r;
+pub const JMP_M: Handler = jmp_m::<Fast>;
+pub const CALL_R: Handler = call_r::<Fast>;
+pub const CALL_M: Handler = call_m::<Fast>;
+pub const RET: Handler = ret::<Fast>;
+
+/// A block goes on in another line: [`crate::op::Op::imm`] has the line's bit, of the page the block is in. Fetching it
+/// touches the cache (design D2), which a resident line with valid code makes a no-op. The frame is in the next slot.
+pub fn next_line(cpu: &mut Cpu, op: At) {
+    if op.frame().exec_ok() & op.imm != op.imm {
+        return leave_before(cpu, op);
+    }
+    chain(cpu, op.following().following())
+}
+
+/// Leaves the chain before the op's instruction.
+#[cold]
+#[inline(never)]
+pub fn leave_before(cpu: &mut Cpu, op: At) {
+    cpu.next_ip = op.ip(cpu);
+    cpu.budget += i64::from(op.rest) + 1;
+    cpu.unretired = 0;
+}

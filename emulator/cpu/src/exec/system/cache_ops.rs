@@ -1,0 +1,40 @@
+//! Cache control (SDM Vol. 2A; MK specification section 5.3).
+
+use crate::Cpu;
+use crate::mmu::{Access, FlushKind};
+use iced_x86::Instruction;
+use x86::Exception;
+
+fn require_cpl0(cpu: &Cpu) -> Result<(), Exception> {
+    if cpu.cpl == 0 { Ok(()) } else { Err(Exception::GP0) }
+}
+
+/// WBINVD: all KeyIDs are written back. Also F3 0F 09: where WBNOINVD is not enumerated that encoding is WBINVD.
+pub(super) fn wbinvd(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
+    require_cpl0(cpu)?;
+    cpu.mem.wbinvd();
+    Ok(())
+}
+
+/// INVD: stores since the last write-back vanish.
+pub(super) fn invd(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
+    require_cpl0(cpu)?;
+    cpu.mem.invd();
+    Ok(())
+}
+
+/// The operand is checked like a byte load, except that execute-only segments are allowed; a fetch has just that
+/// segment check, and the translation itself is a load's.
+fn line(cpu: &mut Cpu, insn: &Instruction, kind: FlushKind) -> Result<(), Exception> {
+    let linear = cpu.linear_address(insn, 1, Access::Fetch)?;
+    cpu.flush_line(linear, kind)
+}
+
+/// CLFLUSH, CLFLUSHOPT (the model has no order between them to lose)
+pub(super) fn clflush(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
+    line(cpu, insn, FlushKind::Clflush)
+}
+
+pub(super) fn clwb(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
+    line(cpu, insn, FlushKind::Clwb)
+}

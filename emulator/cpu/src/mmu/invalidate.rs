@@ -1,0 +1,129 @@
+//! What drops translations and the host's shortcuts (SDM Vol. 3A, section 4.10.4).
+
+use crate::state::Cpu;
+use mem::{MemType, deny};
+use x86::cr::cr4;
+use x86::flags;
+
+/// Memory types of recently used pages, so that a walk does not search the range registers.
+pub struct TypeCache {
+    entries: [(u64, MemType); TypeCache::ENTRIES],
+}
+
+impl TypeCache {
+    const ENTRIES: usize = 256;
+
+    fn slot(key: u64) -> usize {
+        (key ^ key >> 8 ^ key >> 16) as usize & (Self::ENTRIES - 1)
+    }
+
+    fn clear(&mut self) {
+        self.entries = [(u64::MAX, MemType::Uc); Self::ENTRIES];
+    }
+}
+
+impl Default for TypeCache {
+    fn default() -> Self {
+        TypeCache { entries: [(u64::MAX, MemType::Uc); Self::ENTRIES] }
+    }
+}
+
+impl Cpu {
+    /// After a change of CPL, CR4.SMAP or RFLAGS.AC: which deny bits of a fast-path entry apply. (CR0.WP goes into the
+    /// entries themselves; its change drops them.)
+    pub fn update_access_masks(&mut self) {
+        let (r, w) = if self.cpl == 3 {
+            (deny::RU, deny::WU)
+        } else if self.cr4 & cr4::SMAP != 0 && self.rflags_system & flags::AC == 0 {
+            (deny::RS, deny::WS)
+        } else {
+            (deny::RSA, deny::WSA)
+        };
+        self.fast.mask_r = !0xFFF | r;
+        self.fast.mask_w = !0xFFF | w;
+        self.update_block_key();
+    }
+
+    /// Drops translations: all, or all but global ones.
+    pub fn flush_tlb(&mut self, include_global: bool) {
+        if include_global {
+            self.tlb.flush_all();
+        } else {
+            self.tlb.flush_non_global();
+        }
+        self.translations_changed();
+    }
+
+    /// MOV to CR3 without PCIDs flushes PCID 0; with PCIDs and bit 63 clear the new PCID; INVPCID type 1 its operand's.
+    pub fn flush_pcid(&mut self, pcid: u16) {
+        self.tlb.flush_pcid(pcid);
+        self.translations_changed();
+    }
+
+    /// INVLPG: one page of the current PCID, and its global translation.
+    pub fn invalidate_page(&mut self, linear: u64) {
+        let pcid = self.pcid();
+        self.tlb.invalidate(linear >> 12, pcid, true);
+        self.page_translations_changed(linear);
+    }
+
+    /// INVPCID type 0: one page's non-global translation of one PCID.
+    pub fn invalidate_pcid_page(&mut self, pcid: u16, linear: u64) {
+        self.tlb.invalidate(linear >> 12, pcid, false);
+        self.page_translations_changed(linear);
+    }
+
+    fn page_translations_changed(&mut self, linear: u64) {
+        // A large page leaves with all its pieces, whose fast-path entries are elsewhere.
+        if self.tlb.may_have_large(linear >> 12) {
+            self.fast.clear();
+        } else {
+            self.fast.clear_page(linear);
+        }
+        self.blocks.break_links();
+    }
+
+    /// The address space may have changed: shortcuts by linear address go, translations stay (MOV to CR3 with bit 63
+    /// set).
+    pub fn translations_changed(&mut self) {
+        self.fast.clear();
+        self.blocks.break_links();
+    }
+
+    /// MOV to CR3 that keeps translations (bit 63 with CR4.PCIDE = 1): the current PCID changed, so what is found by linear
+    /// address alone no longer applies.
+    pub fn switch_pcid(&mut self) {
+        self.translations_changed();
+    }
+
+    /// CR0, CR4, EFER, MTRRs or PAT changed what cached translations mean: everything derived is dropped.
+    pub fn drop_shortcuts(&mut self) {
+        self.types.clear();
+        self.translations_changed();
+    }
+
+    /// [`Cpu::memory_type`] through a small cache. `page` is a bus address.
+    pub(super) fn page_memory_type(&mut self, page: u64, pat: u8) -> MemType {
+        self.cached_type(page, u64::from(pat))
+    }
+
+    /// The type of a page while paging is off.
+    pub(super) fn unpaged_memory_type(&mut self, page: u64) -> MemType {
+        self.cached_type(page, 8)
+    }
+
+    fn cached_type(&mut self, page: u64, selector: u64) -> MemType {
+        let memory = self.mem.layout().mem(mem::BusAddr(page)).0;
+        // MC-14: a core that does not know of the KeyID bits compares them with its ranges.
+        let seen = if u32::from(self.msr.k_core) == u32::from(self.mem.layout().keyid_bits) { memory } else { page };
+        let key = seen >> 12 << 4 | selector;
+        let at = TypeCache::slot(key >> 4 ^ selector << 5);
+        let (k, ty) = self.types.entries[at];
+        if k == key {
+            return ty;
+        }
+        let ty = if selector == 8 { self.mtrr_type(seen) } else { self.memory_type(seen, selector as u8) };
+        self.types.entries[at] = (key, ty);
+        ty
+    }
+}

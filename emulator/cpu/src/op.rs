@@ -1,0 +1,251 @@
+//! Ops: what decoded instructions are turned into, and how one op leads to the next (design D5).
+//!
+//! An op is a handler and its operands, 32 bytes. A handler ends by calling the next op's handler in tail position,
+//! which rustc turns into a jump at `-O`: handlers must not hold anything that needs a destructor, nor take a local's
+//! address (a release test in `tests` checks the machine code). A build with debug assertions does not chain: every
+//! handler returns to the run loop.
+#![allow(unsafe_code)]
+
+use crate::block::{Block, Item};
+use crate::state::{Cpu, slot};
+use mem::FramePtr;
+use std::cell::Cell;
+
+/// Executes an op and everything that follows it, until something needs the run loop.
+pub type Handler = fn(&mut Cpu, At);
+
+/// One op. The names of the fields are those of their usual meaning; handlers document other uses.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Op {
+    pub f: Handler,
+    /// Immediate; relative branch target; index of an [`iced_x86::Instruction`] for cold ops.
+    pub imm: u64,
+    pub disp: i32,
+    /// Offset of the instruction from the block's first.
+    pub ip_off: u16,
+    /// Destination register: a register number, for byte operands an offset in the register file's bytes.
+    pub d: u8,
+    /// Source register, likewise.
+    pub s: u8,
+    /// Address slots, see [`slot`].
+    pub base: u8,
+    pub index: u8,
+    pub scale: u8,
+    pub seg: u8,
+    /// Instruction length in bytes.
+    pub len: u8,
+    /// Instructions of the block after this one: what a premature end gives back to the budget.
+    pub rest: u8,
+}
+
+/// A direct successor of a block, resolved when it is first taken.
+#[repr(C)]
+pub struct Link {
+    /// `None`, or a block that may be entered if the generation still holds.
+    pub block: Cell<Option<&'static BlockHeader>>,
+    /// [`crate::block::BlockCache::link_generation`] when a link that leaves its page was made; links inside a page hold
+    /// as long as the block is valid.
+    pub generation: Cell<u64>,
+}
+
+/// The two successors of a terminal op, stored in the slot after it. Aligned, so that a link knows which of the two it
+/// is by its address.
+#[repr(C, align(32))]
+pub struct Links {
+    pub taken: Link,
+    pub fall: Link,
+}
+
+impl Link {
+    /// True for the link taken when no branch is.
+    pub fn is_fall(&self) -> bool {
+        std::ptr::from_ref(self).addr() & 16 != 0
+    }
+}
+
+/// What block entry checks. Occupies the two slots before a block's first op.
+#[repr(C)]
+pub struct BlockHeader {
+    /// The page the block was decoded from; [`FramePtr::empty`] once the block is dead.
+    pub frame: Cell<FramePtr>,
+    /// Lines that hold the block's first instruction, one bit a line.
+    pub lines: u64,
+    /// Instructions in the block.
+    pub insns: u32,
+    /// The block's number in the block cache.
+    pub number: u32,
+    _pad: [u64; 5],
+}
+
+impl BlockHeader {
+    /// True if the lines of the first instruction are resident and still hold what the block was decoded from.
+    #[inline(always)]
+    pub fn enterable(&self) -> bool {
+        self.frame.get().exec_ok() & self.lines == self.lines
+    }
+
+    /// Makes every later entry fail.
+    pub fn kill(&self) {
+        self.frame.set(FramePtr::empty());
+    }
+
+    /// The block's first op.
+    #[inline(always)]
+    pub fn first(&'static self) -> At {
+        // SAFETY: headers are only made by `Slots::push_block`, which puts at least one op two slots (64 bytes) after the
+        // header's start, in the same allocation, which is never freed.
+        At(unsafe { std::ptr::from_ref(self).cast::<Op>().add(2) })
+    }
+}
+
+/// A position in a block's ops.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct At(*const Op);
+
+impl std::ops::Deref for At {
+    type Target = Op;
+
+    #[inline(always)]
+    fn deref(&self) -> &Op {
+        // SAFETY: an At is made by `BlockHeader::first` and `At::following` only. Every block's last op is a terminal op
+        // that never asks for an op after it, so the position is that of an initialised op.
+        unsafe { &*self.0 }
+    }
+}
+
+impl At {
+    /// The op after this one. Not for terminal ops.
+    #[inline(always)]
+    pub fn following(self) -> At {
+        // SAFETY: the translator ends every block with a terminal op, so a non-terminal op has a successor.
+        At(unsafe { self.0.add(1) })
+    }
+
+    /// The frame in the slot after this op, for ops that the translator gave one.
+    #[inline(always)]
+    pub fn frame(self) -> FramePtr {
+        // SAFETY: only `exec::int::branch::next_line` uses this, and the translator puts an `Item::Frame` after every such
+        // op; `Slots::push_block` stores it as a FramePtr at the start of the slot.
+        unsafe { *self.0.add(1).cast::<FramePtr>() }
+    }
+
+    /// The successors of a terminal op.
+    #[inline(always)]
+    pub fn links(self) -> &'static Links {
+        // SAFETY: the translator puts a `Links` in the slot after every terminal op whose handler uses this; slots are
+        // never freed.
+        unsafe { &*self.0.add(1).cast::<Links>() }
+    }
+
+    /// RIP of the op's instruction.
+    #[inline(always)]
+    pub fn ip(self, cpu: &Cpu) -> u64 {
+        cpu.regs[slot::RIP as usize].wrapping_add(u64::from(self.ip_off))
+    }
+
+    /// RIP of the instruction after the op's.
+    #[inline(always)]
+    pub fn next_ip(self, cpu: &Cpu) -> u64 {
+        self.ip(cpu).wrapping_add(u64::from(self.len))
+    }
+}
+
+/// Continues with the op after `op`.
+#[inline(always)]
+pub fn next(cpu: &mut Cpu, op: At) {
+    chain(cpu, op.following())
+}
+
+/// Continues at `op`.
+#[inline(always)]
+pub fn chain(cpu: &mut Cpu, op: At) {
+    if cfg!(debug_assertions) {
+        cpu.resume = Some(op);
+        return;
+    }
+    (op.f)(cpu, op)
+}
+
+/// A slot of 32 bytes.
+#[repr(C, align(32))]
+struct SlotCell(Cell<[u64; 4]>);
+
+/// Memory for ops, in slots of 32 bytes with stable addresses.
+///
+/// Chunks are leaked: a `Slots` lives as long as its processor, and processors as long as the process. [`Slots::clear`]
+/// starts again at the first chunk.
+#[derive(Default)]
+pub struct Slots {
+    chunks: Vec<&'static [SlotCell]>,
+    chunk: usize,
+    used: usize,
+}
+
+const CHUNK: usize = 1 << 14;
+
+impl Slots {
+    /// Slots handed out since the last [`Slots::clear`].
+    pub fn len(&self) -> usize {
+        self.chunk * CHUNK + self.used
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets all blocks. No header may be entered afterwards: the owner drops every table that holds one first.
+    pub fn clear(&mut self) {
+        self.chunk = 0;
+        self.used = 0;
+    }
+
+    /// Copies a block in.
+    pub fn push_block(&mut self, block: &Block, items: &[Item]) -> &'static BlockHeader {
+        assert!(!items.is_empty() && items.len() + 2 <= CHUNK);
+        let need = 2 + items.len();
+        if self.chunk < self.chunks.len() && self.used + need > CHUNK {
+            self.chunk += 1;
+            self.used = 0;
+        }
+        if self.chunk == self.chunks.len() {
+            self.chunks.push(Box::leak((0..CHUNK).map(|_| SlotCell(Cell::new([0; 4]))).collect::<Box<[_]>>()));
+            self.used = 0;
+        }
+        let at = self.chunks[self.chunk][self.used..self.used + need].as_ptr().cast_mut();
+        self.used += need;
+        // SAFETY: `at` is the start of `need` slots of 32 bytes, aligned to 32, of a leaked allocation, handed out once
+        // until `clear`. The header takes two slots, every item one; sizes and alignments are checked below at compile
+        // time. The memory is inside `Cell`s, so writing through a shared pointer is allowed.
+        unsafe {
+            at.cast::<BlockHeader>().write(BlockHeader {
+                frame: Cell::new(block.frame),
+                lines: block.entry_lines,
+                insns: block.insns,
+                number: block.number,
+                _pad: [0; 5],
+            });
+            for (i, item) in items.iter().enumerate() {
+                let slot = at.add(2 + i);
+                match item {
+                    Item::Op(op) => slot.cast::<Op>().write(*op),
+                    Item::Frame(frame) => slot.cast::<FramePtr>().write(*frame),
+                    Item::Links => {
+                        let link = || Link { block: Cell::new(None), generation: Cell::new(0) };
+                        slot.cast::<Links>().write(Links { taken: link(), fall: link() });
+                    }
+                }
+            }
+            &*at.cast::<BlockHeader>()
+        }
+    }
+}
+
+const _: () = {
+    assert!(size_of::<SlotCell>() == 32);
+    assert!(size_of::<Op>() == 32 && align_of::<Op>() <= 32);
+    assert!(size_of::<Links>() == 32 && align_of::<Links>() <= 32);
+    assert!(size_of::<FramePtr>() <= 32 && align_of::<FramePtr>() <= 32);
+    assert!(size_of::<BlockHeader>() == 64 && align_of::<BlockHeader>() <= 32);
+};

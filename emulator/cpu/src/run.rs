@@ -1,0 +1,474 @@
+//! The run loop: events, interrupts, faults, and the next chain of blocks.
+//!
+//! A *chain* is what one entry into [`crate::op`]'s handlers executes. It ends when the budget is used up, an instruction
+//! faulted or asked for the loop, or the next block is not linked yet.
+//!
+//! Instruction fetch touches the cache when it enters a line: at every control transfer and when execution runs on into
+//! another line, but not when a chain ends and goes on in the same line (design D2). So results do not depend on how code
+//! was cut into blocks.
+
+use crate::block::{Block, ModeKey};
+use crate::exec::int::fault_exit;
+use crate::mmu::tlb::Translation;
+use crate::op::{At, BlockHeader};
+use crate::operand::canonical;
+use crate::state::{Activity, Cpu, slot};
+use crate::translate::{NeedsMore, Source, Translated, translate};
+use mem::{BusAddr, FramePtr};
+use x86::platform::VirtualTime;
+use x86::{Exception, flags};
+
+/// Why [`Cpu::run`] returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The instruction count asked for was reached.
+    Icount,
+    /// The board has a signal for the machine.
+    Signal,
+    /// Halted, and no timer is armed that could end it.
+    Halted,
+    /// Halted with interrupts disabled: nothing but NMI or reset could end it.
+    HaltedDisabled,
+    /// A fault while delivering a double fault.
+    TripleFault,
+    /// The RIP asked for was reached.
+    Breakpoint,
+}
+
+/// DR6.BS: single step.
+const DR6_BS: u64 = 1 << 14;
+
+impl Cpu {
+    /// Notes, for [`Cpu::now`], that the op's instruction is under way.
+    #[inline(always)]
+    pub fn at_op(&mut self, op: At) {
+        self.unretired = i64::from(op.rest) + 1;
+    }
+
+    /// Instructions retired since reset, the one under way not counted.
+    pub fn icount(&self) -> u64 {
+        (self.icount_limit as i64).wrapping_sub(self.budget).wrapping_sub(self.unretired) as u64
+    }
+
+    /// Virtual time of the instruction being executed.
+    pub fn now(&self) -> VirtualTime {
+        self.clock.at(self.icount())
+    }
+
+    /// RIP of the next instruction. Meaningful between calls of [`Cpu::run`].
+    pub fn rip(&self) -> u64 {
+        self.next_ip
+    }
+
+    /// Recomputes what blocks and jump-cache entries are keyed by, after a change of mode or CPL.
+    pub fn update_block_key(&mut self) {
+        let user = self.cpl == 3;
+        self.block_key = ModeKey::new(self.mode, user);
+        // Canonical addresses have bits 63:48 all equal, so these salts set modes apart.
+        self.jumps.salt = u64::from(self.block_key.0 & 7) << 49 | u64::from(user) << 52;
+    }
+
+    /// Runs until the instruction count `until`, or until something stops it earlier.
+    pub fn run(&mut self, until: u64) -> Stop {
+        loop {
+            self.unretired = 0;
+            let icount = self.icount();
+            let mut now = self.clock.at(icount);
+            if self.platform.next_event().is_some_and(|t| t <= now) {
+                self.platform.advance(now);
+            }
+            if self.platform.signal_pending() {
+                return Stop::Signal;
+            }
+            if icount >= until {
+                return Stop::Icount;
+            }
+            if self.breakpoint == Some(self.next_ip) && self.breakpoint_armed {
+                self.breakpoint_armed = false;
+                return Stop::Breakpoint;
+            }
+            self.breakpoint_armed = true;
+            if self.activity != Activity::Running || self.interrupt_waits() {
+                match self.wait_or_interrupt(&mut now) {
+                    Ok(true) => {}
+                    Ok(false) => continue,
+                    Err(stop) => return stop,
+                }
+            }
+            let icount = self.icount();
+            let mut limit = until;
+            if let Some(t) = self.platform.next_event() {
+                limit = limit.min(icount + self.clock.insns_until(icount, t).max(1));
+            }
+            self.icount_limit = limit;
+            self.budget = (limit - icount) as i64;
+            if self.step() {
+                continue;
+            }
+            if let Some(e) = self.fault.take()
+                && let Err(stop) = self.fault_to_handler(e)
+            {
+                return stop;
+            }
+        }
+    }
+
+    fn interrupt_waits(&self) -> bool {
+        self.nmi_pending() || (self.platform.interrupt_pending(self.id) && self.rflags_system & flags::IF != 0)
+    }
+
+    fn nmi_pending(&self) -> bool {
+        false
+    }
+
+    /// Takes an interrupt if one may be taken, or lets time pass while halted. `Ok(true)`: execute; `Ok(false)`: look again.
+    fn wait_or_interrupt(&mut self, now: &mut VirtualTime) -> Result<bool, Stop> {
+        if self.activity == Activity::Shutdown {
+            return Err(Stop::TripleFault);
+        }
+        if self.interrupt_waits() {
+            if self.interrupt_shadow && self.activity == Activity::Running {
+                // One instruction first (STI, MOV SS).
+                return Ok(true);
+            }
+            self.activity = Activity::Running;
+            self.interrupt_shadow = false;
+            if let Some(vector) = self.platform.acknowledge_interrupt(*now, self.id) {
+                self.ip = self.next_ip;
+                self.sequential = false;
+                self.followed = None;
+                return match self.deliver_interrupt(vector) {
+                    Ok(()) => Ok(false),
+                    Err(_) => Err(Stop::TripleFault),
+                };
+            }
+            return Ok(true);
+        }
+        if self.activity == Activity::Running {
+            return Ok(true);
+        }
+        if self.rflags_system & flags::IF == 0 {
+            return Err(Stop::HaltedDisabled);
+        }
+        let Some(t) = self.platform.next_event() else { return Err(Stop::Halted) };
+        self.clock.skipped += t.0.saturating_sub(now.0);
+        *now = t;
+        Ok(false)
+    }
+
+    /// Delivers a fault; a failed delivery escalates in `deliver_exception`.
+    fn fault_to_handler(&mut self, e: Exception) -> Result<(), Stop> {
+        self.sequential = false;
+        self.interrupt_shadow = false;
+        self.last_exception = Some((e, self.ip));
+        self.deliver_exception(e).map_err(|_| Stop::TripleFault)
+    }
+
+    /// Executes one chain. True if it ended without a fault.
+    fn step(&mut self) -> bool {
+        let single = self.rflags_system & flags::TF != 0;
+        let shadow = std::mem::take(&mut self.interrupt_shadow);
+        let one = single || shadow && self.interrupt_waits();
+        let rip = self.next_ip;
+        self.leave_block = false;
+        self.code_modified = false;
+        let link = self.followed.take();
+        let header = match self.find(rip, if one { 1 } else { self.budget.min(i64::MAX) as u64 }) {
+            Ok(h) => h,
+            Err(e) => {
+                self.ip = rip;
+                self.fault = Some(e);
+                return false;
+            }
+        };
+        if let Some(link) = link
+            && header.number != Block::UNCACHED
+        {
+            link.generation.set(self.blocks.link_generation);
+            link.block.set(Some(header));
+        }
+        self.leave_block = false;
+        self.sequential = false;
+        self.regs[slot::RIP as usize] = rip;
+        self.budget -= i64::from(header.insns);
+        let first = header.first();
+        self.enter_chain(first);
+        if let Some(link) = self.followed {
+            self.sequential |= link.is_fall();
+        }
+        if self.code_modified {
+            self.sequential = false;
+        }
+        if self.mode.bitness() < 64 {
+            self.next_ip &= 0xFFFF_FFFF;
+        }
+        if self.fault.is_some() {
+            self.followed = None;
+            return false;
+        }
+        if single {
+            self.followed = None;
+            self.ip = self.next_ip;
+            self.fault = Some(Exception::Debug(DR6_BS));
+            return false;
+        }
+        true
+    }
+
+    fn enter_chain(&mut self, first: At) {
+        (first.f)(self, first);
+        if cfg!(debug_assertions) {
+            while let Some(op) = self.resume.take() {
+                (op.f)(self, op);
+            }
+        }
+    }
+
+    /// The block at `rip`, of at most `budget` instructions, with its lines fetched.
+    fn find(&mut self, rip: u64, budget: u64) -> Result<&'static BlockHeader, Exception> {
+        let linear = self.code_address(rip)?;
+        let same_line = self.sequential && linear.wrapping_sub(1) >> 6 == linear >> 6;
+        if let Some(header) = self.known(rip, linear)
+            && (header.enterable() || same_line && header.frame.get() != FramePtr::empty())
+            && u64::from(header.insns) <= budget
+        {
+            return Ok(header);
+        }
+        let (t, frame) = self.fetch_line(linear)?;
+        let Some(frame) = frame else { return self.run_once(linear, &t, budget) };
+        let bus = t.bus_page | linear & 0xFFF;
+        if let Some(header) = self.blocks.lookup(bus, self.block_key) {
+            if !header.enterable() {
+                // The first instruction goes on in the next line.
+                let line_after = (linear | 63) + 1;
+                if line_after & 0xFFF != 0 {
+                    self.fetch_line(line_after)?;
+                }
+            }
+            // Fetching the second line may have evicted or killed things again.
+            if header.enterable() && u64::from(header.insns) <= budget {
+                self.jumps.insert(rip, self.blocks.link_generation, header);
+                return Ok(header);
+            }
+        }
+        self.build(rip, linear, bus, frame, budget)
+    }
+
+    /// What the jump cache knows of `rip`, when that is still reachable under its translation.
+    fn known(&self, rip: u64, linear: u64) -> Option<&'static BlockHeader> {
+        let e = self.jumps.entry(rip);
+        let ok = rip == linear && e.key == rip ^ self.jumps.salt && e.generation == self.blocks.link_generation;
+        if ok { e.block } else { None }
+    }
+
+    /// Linear address of the instruction at `rip`, with the checks of a transfer that comes from an interrupt or a return.
+    fn code_address(&self, rip: u64) -> Result<u64, Exception> {
+        use x86::segment::sreg::CS;
+        if self.mode.is_long64() {
+            return if canonical(rip) { Ok(rip) } else { Err(Exception::GP0) };
+        }
+        if rip > u64::from(self.segments[CS].limit) {
+            return Err(Exception::GP0);
+        }
+        Ok(self.segments[CS].base.wrapping_add(rip) & 0xFFFF_FFFF)
+    }
+
+    fn source<'a>(&self, bytes: &'a [u8], linear: u64, budget: u64) -> Source<'a> {
+        Source {
+            bytes,
+            page_offset: linear & 0xFFF,
+            mode: self.mode,
+            max_insns: budget.min(usize::MAX as u64) as usize,
+            frame: None,
+            cold_base: self.blocks.cold.len(),
+        }
+    }
+
+    /// Translates and enters into the block cache what is at `linear`, whose line is resident in `frame`.
+    fn build(
+        &mut self,
+        rip: u64,
+        linear: u64,
+        bus: u64,
+        frame: FramePtr,
+        budget: u64,
+    ) -> Result<&'static BlockHeader, Exception> {
+        if self.blocks.is_full() {
+            self.blocks.clear();
+            self.jumps.clear();
+        }
+        let offset = (linear & 0xFFF) as usize;
+        let mut bytes = [0; 256];
+        let n = resident_run(frame, offset, &mut bytes);
+        let source = Source { frame: Some(frame), ..self.source(&bytes[..n], linear, budget) };
+        let translated = match translate(&source) {
+            Ok(t) => t,
+            Err(NeedsMore::Bytes) => {
+                let line_after = (linear | 63) + 1;
+                if line_after & 0xFFF == 0 {
+                    return self.page_crossing(linear, bus, frame, budget);
+                }
+                let (_, second) = self.fetch_line(line_after)?;
+                let n = resident_run(frame, offset, &mut bytes);
+                let source = Source { frame: Some(frame), ..self.source(&bytes[..n], linear, budget) };
+                match (second, translate(&source)) {
+                    (Some(_), Ok(t)) => t,
+                    // The second line pushed the first out of the cache: execute from what was fetched.
+                    _ => return self.run_straddling(linear, bus, frame, budget),
+                }
+            }
+        };
+        // Cut short by the budget: not worth keeping.
+        if u64::from(translated.insns) == budget && (translated.insns as usize) < crate::block::MAX_INSNS {
+            return Ok(self.scratch_block(frame, translated));
+        }
+        let number = self.blocks.next_number();
+        let block = Block {
+            frame,
+            bus,
+            key: self.block_key,
+            entry_lines: translated.entry_lines,
+            all_lines: translated.all_lines,
+            insns: translated.insns,
+            number,
+        };
+        self.blocks.cold.extend(translated.cold);
+        let header = self.blocks.insert(&block, &translated.items, |line| frame.line_bytes(line));
+        for line in crate::block::bits(translated.all_lines) {
+            self.mem.set_code(frame, line);
+        }
+        self.jumps.insert(rip, self.blocks.link_generation, header);
+        Ok(header)
+    }
+
+    /// A block for one execution.
+    fn scratch_block(&mut self, frame: FramePtr, translated: Translated) -> &'static BlockHeader {
+        let block = Block {
+            frame,
+            bus: 0,
+            key: self.block_key,
+            entry_lines: 0,
+            all_lines: 0,
+            insns: translated.insns,
+            number: Block::UNCACHED,
+        };
+        // Room for more than one, so that a scratch block is never overwritten by its successor's making.
+        if self.scratch.len() > 4096 {
+            self.scratch.clear();
+        }
+        self.blocks.cold.extend(translated.cold);
+        self.scratch.push_block(&block, &translated.items)
+    }
+
+    /// An instruction whose bytes are in two pages: fetched and decoded each time it is executed.
+    fn page_crossing(
+        &mut self,
+        linear: u64,
+        _bus: u64,
+        frame: FramePtr,
+        budget: u64,
+    ) -> Result<&'static BlockHeader, Exception> {
+        let offset = (linear & 0xFFF) as usize;
+        let first = 4096 - offset;
+        let mut bytes = [0; 15];
+        frame.read(offset, &mut bytes[..first]);
+        let next_page = (linear | 0xFFF).wrapping_add(1);
+        let (t, second) = match self.fetch_line(next_page) {
+            Ok(found) => found,
+            Err(e) => return Err(e),
+        };
+        self.read_code(&t, second, 0, &mut bytes[first..]);
+        self.once(frame, &bytes, linear, budget.min(1))
+    }
+
+    /// An instruction in two lines that cannot both stay in the cache.
+    fn run_straddling(
+        &mut self,
+        linear: u64,
+        bus: u64,
+        frame: FramePtr,
+        budget: u64,
+    ) -> Result<&'static BlockHeader, Exception> {
+        let mut bytes = [0; 15];
+        let no_fill = self.no_fill();
+        let split = 64 - (bus & 63) as usize;
+        self.mem.read(BusAddr(bus), mem::MemType::Wb, no_fill, &mut bytes[..split.min(15)]);
+        if split < 15 {
+            self.mem.read(BusAddr(bus + split as u64), mem::MemType::Wb, no_fill, &mut bytes[split..]);
+        }
+        self.settle();
+        self.once(frame, &bytes, linear, budget.min(1))
+    }
+
+    /// Code outside write-back RAM (device memory, uncached RAM, CR0.CD): one instruction at a time.
+    fn run_once(&mut self, linear: u64, t: &Translation, budget: u64) -> Result<&'static BlockHeader, Exception> {
+        let mut bytes = [0; 15];
+        let room = (4096 - (linear & 0xFFF) as usize).min(15);
+        self.read_code(t, None, (linear & 0xFFF) as usize, &mut bytes[..room]);
+        if room < 15 {
+            // Only if the instruction needs it may the next page be fetched.
+            let source = self.source(&bytes[..room], linear, 1);
+            if translate(&source).is_err() {
+                let (t, frame) = self.fetch_line((linear | 0xFFF).wrapping_add(1))?;
+                self.read_code(&t, frame, 0, &mut bytes[room..]);
+            }
+        }
+        self.once(FramePtr::empty(), &bytes, linear, budget.min(1))
+    }
+
+    /// Copies code bytes of one page from a resident line or through the uncached path.
+    fn read_code(&mut self, t: &Translation, frame: Option<FramePtr>, offset: usize, out: &mut [u8]) {
+        if let Some(frame) = frame {
+            return frame.read(offset, out);
+        }
+        let mut done = 0;
+        while done < out.len() {
+            let at = offset + done;
+            let n = (64 - at % 64).min(out.len() - done);
+            let bus = BusAddr(t.bus_page | at as u64);
+            if t.props & crate::mmu::tlb::prop::RAM != 0 {
+                let no_fill = self.no_fill();
+                self.mem.read(bus, t.ty, no_fill, &mut out[done..done + n]);
+                self.settle();
+            } else {
+                let address = self.mem.layout().mem(bus).0;
+                let (now, id) = (self.now(), self.id);
+                for (i, b) in out[done..done + n].iter_mut().enumerate() {
+                    *b = self.platform.mmio_read(now, id, address + i as u64, 1) as u8;
+                }
+            }
+            done += n;
+        }
+    }
+
+    fn once(
+        &mut self,
+        frame: FramePtr,
+        bytes: &[u8],
+        linear: u64,
+        budget: u64,
+    ) -> Result<&'static BlockHeader, Exception> {
+        let source = self.source(bytes, linear, budget.max(1));
+        let Ok(translated) = translate(&Source { max_insns: 1, ..source }) else {
+            // 15 bytes and still no end: longer than an instruction may be (SDM Vol. 2A, section 2.3.11).
+            return Err(Exception::GP0);
+        };
+        Ok(self.scratch_block(frame, translated))
+    }
+
+    /// Ends the chain with a fault that a handler found.
+    pub fn raise(&mut self, op: At, e: Exception) {
+        self.fault = Some(e);
+        fault_exit(self, op)
+    }
+}
+
+/// Copies the bytes from `offset` to the end of the run of resident lines. Returns their number.
+fn resident_run(frame: FramePtr, offset: usize, out: &mut [u8; 256]) -> usize {
+    let resident = frame.resident() >> (offset / 64);
+    let lines = (!resident).trailing_zeros() as usize;
+    let end = ((offset / 64 + lines) * 64).min(4096);
+    let n = end.saturating_sub(offset).min(out.len());
+    frame.read(offset, &mut out[..n]);
+    n
+}

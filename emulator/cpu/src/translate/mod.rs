@@ -1,0 +1,254 @@
+//! Decoded instructions to ops.
+//!
+//! Reading order: this file (blocks: where they end, lines, page ends), [`address`] (address forms and address ops),
+//! [`select`] (which handler an instruction gets).
+
+pub mod address;
+pub mod select;
+
+use crate::ExecFn;
+use crate::block::{Item, MAX_INSNS};
+use crate::exec::cold;
+use crate::exec::int::branch;
+use crate::mode::Mode;
+use crate::op::{Handler, Op};
+use crate::state::slot;
+use iced_x86::{Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic};
+use mem::FramePtr;
+
+/// What is known about the place the code is at.
+pub struct Source<'a> {
+    /// Bytes from the first instruction on: as many as are resident, within the page.
+    pub bytes: &'a [u8],
+    /// Offset of the first instruction in its page.
+    pub page_offset: u64,
+    pub mode: Mode,
+    /// At most this many instructions.
+    pub max_insns: usize,
+    /// Frame for the line checks inside the block; `None` for code that is run once.
+    pub frame: Option<FramePtr>,
+    /// Instructions numbered from here on are put into `cold`.
+    pub cold_base: usize,
+}
+
+/// A translated block.
+pub struct Translated {
+    pub items: Vec<Item>,
+    pub insns: u32,
+    pub cold: Vec<(ExecFn, Instruction)>,
+    /// Lines of the page that the first instruction and the whole block have bytes in.
+    pub entry_lines: u64,
+    pub all_lines: u64,
+}
+
+/// Why nothing could be translated.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NeedsMore {
+    /// The first instruction goes on beyond `bytes`.
+    Bytes,
+}
+
+pub(crate) struct Translator<'a> {
+    source: &'a Source<'a>,
+    pub items: Vec<Item>,
+    /// For every item that is an op: the number of its instruction.
+    numbers: Vec<u32>,
+    cold: Vec<(ExecFn, Instruction)>,
+    insns: u32,
+    /// The op under construction starts from this.
+    template: Op,
+    mode: Mode,
+}
+
+/// Lines (of the page) that bytes `from..to` of the page are in.
+fn lines(from: u64, to: u64) -> u64 {
+    let (first, last) = (from >> 6, (to - 1) >> 6);
+    (1 << first | 1u64.checked_shl(last as u32).unwrap_or(0)) & u64::MAX
+}
+
+/// Translates a block.
+pub fn translate(source: &Source<'_>) -> Result<Translated, NeedsMore> {
+    let mut decoder = Decoder::with_ip(source.mode.bitness(), source.bytes, source.page_offset, DecoderOptions::NONE);
+    let mut t = Translator {
+        source,
+        items: Vec::with_capacity(24),
+        numbers: Vec::with_capacity(24),
+        cold: Vec::new(),
+        insns: 0,
+        template: NOTHING,
+        mode: source.mode,
+    };
+    let mut insn = Instruction::default();
+    let (mut entry_lines, mut all_lines) = (0, 0);
+    let mut at = source.page_offset;
+    let mut ended = false;
+    while t.insns < source.max_insns.min(MAX_INSNS) as u32 && decoder.can_decode() {
+        decoder.decode_out(&mut insn);
+        if insn.is_invalid()
+            && decoder.last_error() == DecoderError::NoMoreBytes
+            && source.bytes.len() as u64 + source.page_offset - at < 15
+        {
+            break;
+        }
+        let end = at + insn.len() as u64;
+        let used = lines(at, end);
+        if t.insns == 0 {
+            entry_lines = used;
+        } else if used & !lines(at - 1, at) != 0 {
+            t.line_check(at, used & !lines(at - 1, at), end);
+        }
+        all_lines |= used;
+        t.start(&insn, at);
+        ended = t.instruction(&insn);
+        t.insns += 1;
+        at = end;
+        if ended {
+            break;
+        }
+    }
+    if t.insns == 0 {
+        return Err(NeedsMore::Bytes);
+    }
+    if !ended {
+        t.fall(at);
+    }
+    Ok(t.finish(entry_lines, all_lines))
+}
+
+const NOTHING: Op = Op {
+    f: crate::exec::int::mov::nop,
+    imm: 0,
+    disp: 0,
+    ip_off: 0,
+    d: 0,
+    s: 0,
+    base: slot::ZERO,
+    index: slot::ZERO,
+    scale: 0,
+    seg: slot::ZERO,
+    len: 0,
+    rest: 0,
+};
+
+impl Translator<'_> {
+    /// Prepares the template for an instruction at a page offset.
+    fn start(&mut self, insn: &Instruction, at: u64) {
+        self.template = Op { ip_off: (at - self.source.page_offset) as u16, len: insn.len() as u8, ..NOTHING };
+    }
+
+    /// Adds an op of the current instruction.
+    pub(crate) fn push(&mut self, op: Op) {
+        self.items.push(Item::Op(op));
+        self.numbers.push(self.insns);
+    }
+
+    fn extra(&mut self, item: Item) {
+        self.items.push(item);
+        self.numbers.push(self.insns);
+    }
+
+    /// The current instruction's op, to be completed.
+    pub(crate) fn op(&self, f: Handler) -> Op {
+        Op { f, ..self.template }
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The distance from the block's first byte to a page offset (which wraps for targets in other pages).
+    pub(crate) fn delta(&self, page_offset: u64) -> u64 {
+        page_offset.wrapping_sub(self.source.page_offset)
+    }
+
+    /// True if a page offset is in another page.
+    pub(crate) fn crosses(&self, page_offset: u64) -> bool {
+        page_offset >> 12 != 0
+    }
+
+    fn line_check(&mut self, at: u64, new_lines: u64, end: u64) {
+        let Some(frame) = self.source.frame else { return };
+        self.template = Op { ip_off: (at - self.source.page_offset) as u16, len: (end - at) as u8, ..NOTHING };
+        let op = Op { f: branch::next_line, imm: new_lines, ..self.template };
+        self.push(op);
+        self.extra(Item::Frame(frame));
+    }
+
+    /// Adds a terminal op with room for its links.
+    pub(crate) fn push_terminal(&mut self, op: Op) {
+        self.push(op);
+        self.extra(Item::Links);
+    }
+
+    fn fall(&mut self, at: u64) {
+        let op = Op {
+            f: branch::fall_handler(self.crosses(at) || self.source.frame.is_none()),
+            ip_off: (at - self.source.page_offset) as u16,
+            ..NOTHING
+        };
+        self.insns -= 1;
+        self.push_terminal(op);
+        self.insns += 1;
+    }
+
+    /// A cold op; `end`: back to the run loop after it.
+    pub(crate) fn push_cold(&mut self, insn: &Instruction, f: ExecFn, end: bool) {
+        let handler: Handler = if end { cold::cold_end } else { cold::cold };
+        let imm = (self.source.cold_base + self.cold.len()) as u64;
+        self.cold.push((f, *insn));
+        self.push(Op { imm, ..self.op(handler) });
+    }
+
+    /// Translates one instruction. True if the block ends with it.
+    fn instruction(&mut self, insn: &Instruction) -> bool {
+        if insn.is_invalid() {
+            self.push_cold(insn, cold::undefined, true);
+            return true;
+        }
+        if let Some(ended) = self.select(insn) {
+            return ended;
+        }
+        let end = ends_block(insn);
+        match cold::lookup(insn) {
+            Some(f) => self.push_cold(insn, f, end),
+            None => {
+                self.push_cold(insn, cold::undefined, true);
+                return true;
+            }
+        }
+        end
+    }
+
+    fn finish(self, entry_lines: u64, all_lines: u64) -> Translated {
+        let mut items = self.items;
+        for (item, number) in items.iter_mut().zip(&self.numbers) {
+            if let Item::Op(op) = item {
+                op.rest = (self.insns - 1 - number) as u8;
+            }
+        }
+        Translated { items, insns: self.insns, cold: self.cold, entry_lines, all_lines }
+    }
+}
+
+/// Instructions after which the run loop must look: control transfers, and what changes the mode, interruptibility,
+/// translations or devices.
+fn ends_block(insn: &Instruction) -> bool {
+    use Mnemonic as M;
+    if insn.flow_control() != FlowControl::Next {
+        return true;
+    }
+    if insn.is_string_instruction() {
+        return true;
+    }
+    match insn.mnemonic() {
+        M::Sti | M::Cli | M::Popf | M::Popfd | M::Popfq | M::Hlt | M::Pause | M::In | M::Out => true,
+        M::Wrmsr | M::Lmsw | M::Clts | M::Invlpg | M::Invpcid | M::Wbinvd | M::Invd | M::Wbnoinvd => true,
+        M::Lgdt | M::Lidt | M::Lldt | M::Ltr | M::Lss | M::Xsetbv | M::Swapgs | M::Cpuid | M::Pconfig => true,
+        M::Mov => {
+            let r = insn.op0_register();
+            insn.op0_kind() == iced_x86::OpKind::Register && (r.is_cr() || r.is_dr() || r.is_segment_register())
+        }
+        M::Pop => insn.op0_register().is_segment_register(),
+        _ => false,
+    }
+}

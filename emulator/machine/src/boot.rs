@@ -1,0 +1,56 @@
+//! The processor as firmware drives it: the architectural interface of [`BootCpu`] on the real core.
+
+use cpu::Cpu;
+use cpu::state::TableRegister;
+use firmware::{BootCpu, EntryState, GpFault};
+use mem::{BusAddr, PhysAddr};
+
+/// Adapter, for the length of the firmware stage.
+pub struct FirmwareCpu<'a>(pub &'a mut Cpu);
+
+impl BootCpu for FirmwareCpu<'_> {
+    fn cpuid(&mut self, leaf: u32, subleaf: u32) -> [u32; 4] {
+        self.0.cpuid(leaf, subleaf)
+    }
+
+    fn rdmsr(&mut self, msr: u32) -> Result<u64, GpFault> {
+        self.0.rdmsr(msr).map_err(|_| GpFault)
+    }
+
+    fn wrmsr(&mut self, msr: u32, value: u64) -> Result<(), GpFault> {
+        self.0.wrmsr(msr, value).map_err(|_| GpFault)
+    }
+
+    fn write_phys(&mut self, address: u64, bytes: &[u8]) {
+        self.0.mem.load_image(PhysAddr(address), bytes);
+    }
+
+    fn read_phys(&mut self, address: u64, bytes: &mut [u8]) {
+        self.0.mem.dma_read(BusAddr(address), bytes);
+    }
+
+    fn enter(&mut self, state: EntryState) {
+        let cpu = &mut *self.0;
+        cpu.regs[..16].copy_from_slice(&state.gpr);
+        cpu.cr0 = state.cr0;
+        cpu.cr3 = state.cr3;
+        cpu.cr4 = state.cr4;
+        cpu.msr.efer = state.efer;
+        cpu.set_rflags(state.rflags);
+        for (i, segment) in state.segments.iter().enumerate() {
+            cpu.set_segment(i, *segment);
+        }
+        cpu.gdtr = TableRegister { base: state.gdtr.base, limit: state.gdtr.limit };
+        cpu.idtr = TableRegister { base: state.idtr.base, limit: state.idtr.limit };
+        cpu.set_cpl(0);
+        cpu.update_mode();
+        cpu.flush_tlb(true);
+        cpu.drop_shortcuts();
+        cpu.set_rip(state.rip);
+    }
+
+    fn port_out(&mut self, port: u16, size: u8, value: u32) {
+        let (now, id) = (self.0.now(), self.0.id);
+        self.0.platform.port_write(now, id, port, size, value);
+    }
+}

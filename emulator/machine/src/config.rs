@@ -1,0 +1,51 @@
+//! What can be chosen of a machine.
+
+use firmware::{MemoryMapError, Setup};
+use mem::TmeProfile;
+use thiserror::Error;
+
+/// A machine's hardware and firmware settings. Two runs with equal configurations, images and input are identical.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// RAM in bytes.
+    pub ram_bytes: u64,
+    pub profile: TmeProfile,
+    /// Firmware settings.
+    pub setup: Setup,
+    /// Seed of every generator.
+    pub seed: u64,
+    /// Instructions per second of virtual time.
+    pub ips: u64,
+    /// Cache geometry.
+    pub cache_bytes: usize,
+    pub cache_ways: usize,
+    /// False: every access takes the slow path. Changes nothing that a guest or the state hash sees.
+    pub fast: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let mem = mem::Config::default();
+        Config {
+            ram_bytes: 512 << 20,
+            profile: TmeProfile::Default,
+            setup: Setup::default(),
+            seed: 0,
+            ips: cpu::clock::DEFAULT_IPS,
+            cache_bytes: mem.cache_bytes,
+            cache_ways: mem.cache_ways,
+            fast: true,
+        }
+    }
+}
+
+/// Why a machine could not be built.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error(transparent)]
+    Memory(#[from] mem::ConfigError),
+    #[error(transparent)]
+    MemoryMap(#[from] MemoryMapError),
+    #[error("this host cannot run the emulator: {0}")]
+    Host(&'static str),
+}

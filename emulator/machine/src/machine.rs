@@ -1,0 +1,115 @@
+//! Construction, power-on and running.
+
+use crate::board::Board;
+use crate::boot::FirmwareCpu;
+use crate::config::{Config, ConfigError};
+use cpu::Cpu;
+use cpu::exec::system::cpuid::CpuModel;
+use cpu::run::Stop;
+use devices::{Chipset, ChipsetConfig};
+use firmware::{Bios, BootInfo, Images, LoadError, MemoryMap, SetupError};
+use mem::Memory;
+use std::cell::{RefCell, RefMut};
+use std::rc::Rc;
+use x86::platform::{ResetKind, Signal};
+
+/// A machine.
+pub struct Machine {
+    pub cpu: Box<Cpu>,
+    board: Board,
+    config: Config,
+    map: MemoryMap,
+}
+
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// The instruction count was reached.
+    Icount,
+    /// The RIP breakpoint was reached.
+    Breakpoint,
+    /// ACPI S5.
+    PowerOff,
+    /// The guest asked for a reset.
+    Reset(ResetKind),
+    /// The debug-exit port was written.
+    DebugExit(u32),
+    /// A fault while delivering a double fault.
+    TripleFault,
+    /// HLT with nothing that could end it; `interrupts`: RFLAGS.IF was set.
+    Halted { interrupts: bool },
+}
+
+impl Machine {
+    /// Builds the hardware. Nothing has been executed yet.
+    pub fn new(config: Config) -> Result<Machine, ConfigError> {
+        cpu::exec::simd::host_supported().map_err(ConfigError::Host)?;
+        let map = MemoryMap::new(config.ram_bytes)?;
+        let memory = Memory::new(mem::Config {
+            ram_bytes: config.ram_bytes,
+            profile: config.profile,
+            cache_bytes: config.cache_bytes,
+            cache_ways: config.cache_ways,
+            seed: config.seed,
+            fast: config.fast,
+            ..mem::Config::default()
+        })?;
+        let features = *memory.tme().features();
+        let chipset = Chipset::new(ChipsetConfig {
+            ram_bytes: config.ram_bytes,
+            ram_below_4g: map.low_top(),
+            phys_bits: features.maxphyaddr,
+            ..ChipsetConfig::default()
+        });
+        let board = Board(Rc::new(RefCell::new(chipset)));
+        let model = CpuModel::new(&features, 1, config.cache_bytes as u32, config.cache_ways as u32);
+        let cpu = Cpu::new(0, model, Box::new(memory), Box::new(board.clone()), config.ips);
+        Ok(Machine { cpu, board, config, map })
+    }
+
+    /// Runs the firmware stage up to the point where an image can be loaded.
+    pub fn power_on(&mut self) -> Result<Bios, SetupError> {
+        let setup = self.config.setup.clone();
+        let map = self.map;
+        firmware::power_on(&mut FirmwareCpu(&mut self.cpu), &setup, &map)
+    }
+
+    /// Loads images through the encrypted datapath and puts the processor at their entry.
+    pub fn boot(&mut self, bios: &mut Bios, images: &Images) -> Result<BootInfo, LoadError> {
+        firmware::boot_linux(&mut FirmwareCpu(&mut self.cpu), bios, images)
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The board's chips, for console input and output.
+    pub fn chipset(&self) -> RefMut<'_, Chipset> {
+        self.board.0.borrow_mut()
+    }
+
+    /// Runs until the instruction count `until` or until something else ends it.
+    pub fn run(&mut self, until: u64) -> Exit {
+        match self.cpu.run(until) {
+            Stop::Icount => Exit::Icount,
+            Stop::Breakpoint => Exit::Breakpoint,
+            Stop::TripleFault => Exit::TripleFault,
+            Stop::Halted => Exit::Halted { interrupts: true },
+            Stop::HaltedDisabled => Exit::Halted { interrupts: false },
+            Stop::Signal => match self.cpu.platform.take_signal() {
+                Some(Signal::PowerOff) => Exit::PowerOff,
+                Some(Signal::Reset(kind)) => Exit::Reset(kind),
+                Some(Signal::DebugExit(v)) => Exit::DebugExit(v),
+                None => Exit::Icount,
+            },
+        }
+    }
+
+    /// Performs a platform reset: registers, board, memory side (spec 7.3).
+    pub fn reset(&mut self, kind: ResetKind) {
+        let now = self.cpu.now();
+        self.board.0.borrow_mut().reset(now, kind);
+        self.cpu.mem.reset(kind);
+        self.cpu.reset(kind);
+    }
+}

@@ -1,0 +1,71 @@
+//! The first serial port, a 16550 at I/O port 3F8H, polled (PC16550D datasheet, section 8).
+
+use core::fmt;
+
+use crate::cpu::{inb, outb};
+
+const COM1: u16 = 0x3f8;
+
+// Register offsets.
+const THR: u16 = 0;
+const DLL: u16 = 0;
+const DLM: u16 = 1;
+const IER: u16 = 1;
+const FCR: u16 = 2;
+const LCR: u16 = 3;
+const MCR: u16 = 4;
+const LSR: u16 = 5;
+
+const LCR_8N1: u8 = 0x03;
+const LCR_DLAB: u8 = 0x80;
+const FCR_ENABLE_AND_CLEAR: u8 = 0x07;
+const MCR_DTR_RTS: u8 = 0x03;
+const LSR_THRE: u8 = 0x20;
+
+/// 115200 baud from the PC's 1.8432 MHz crystal.
+const DIVISOR: u16 = 1;
+
+/// Sets 115200 baud, 8 data bits, no parity, no interrupts.
+pub fn init() {
+    outb(COM1 + IER, 0);
+    outb(COM1 + LCR, LCR_DLAB);
+    let [low, high] = DIVISOR.to_le_bytes();
+    outb(COM1 + DLL, low);
+    outb(COM1 + DLM, high);
+    outb(COM1 + LCR, LCR_8N1);
+    outb(COM1 + FCR, FCR_ENABLE_AND_CLEAR);
+    outb(COM1 + MCR, MCR_DTR_RTS);
+}
+
+/// The port as a text sink. A terminal wants a carriage return before each line feed.
+pub struct Serial;
+
+impl fmt::Write for Serial {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            if byte == b'\n' {
+                send(b'\r');
+            }
+            send(byte);
+        }
+        Ok(())
+    }
+}
+
+fn send(byte: u8) {
+    while inb(COM1 + LSR) & LSR_THRE == 0 {
+        core::hint::spin_loop();
+    }
+    outb(COM1 + THR, byte);
+}
+
+/// Writes one line to the serial port.
+#[macro_export]
+macro_rules! say {
+    () => { $crate::say!("") };
+    ($($arguments:tt)*) => {{
+        use core::fmt::Write as _;
+        // The serial port takes everything; its sink never fails.
+        let _ = writeln!($crate::serial::Serial, $($arguments)*);
+    }};
+}

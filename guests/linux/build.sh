@@ -1,0 +1,178 @@
+#!/bin/bash
+# Builds the Linux guest kit into guests/linux/work:
+#   vmlinuz          Debian's newest linux-image-6.1.0-*-cloud-amd64, unpacked and not installed
+#   kernel.package   the name and version of the package it came from
+#   initramfs.cpio   busybox-static and ./init, newc cpio, not compressed
+#
+# Needs a Debian or Ubuntu host with apt and dpkg-deb; no root, and nothing is installed. To stay off the network, name
+# the files: KERNEL=/path/to/vmlinuz BUSYBOX=/path/to/static/busybox ./build.sh
+set -euo pipefail
+export LC_ALL=C
+here=$(cd "$(dirname "$0")" && pwd)
+work=$here/work
+apt_options=()
+
+die() {
+    echo "build.sh: $*" >&2
+    exit 1
+}
+
+# ---- packages --------------------------------------------------------------------------------------------------
+
+apt_() {
+    local tool=$1
+    shift
+    "$tool" ${apt_options[@]+"${apt_options[@]}"} "$@"
+}
+
+# Package lists of our own, where the host has none: `apt-get update` wants root only for the host's.
+use_private_lists() {
+    mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial"
+    apt_options=(-o "Dir::State::lists=$work/apt/lists" -o "Dir::Cache=$work/apt/cache" -o "APT::Sandbox::User=")
+    echo "build.sh: no package lists on this host; fetching some into $work/apt" >&2
+    apt_ apt-get -qq update >&2 || true
+}
+
+# The newest package whose whole name matches $1.
+newest() {
+    apt_ apt-cache search --names-only "^$1\$" | awk '{print $1}' | sort -V | tail -n 1
+}
+
+# Finds the newest package matching $1 and unpacks it below $work/unpack; its name and version are left in $package.
+package=
+fetch() {
+    local name
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+        die "apt-get and dpkg-deb are needed to get $1; on other systems set KERNEL and BUSYBOX (see the head of this file)"
+    name=$(newest "$1")
+    if [ -z "$name" ] && [ ${#apt_options[@]} -eq 0 ]; then
+        use_private_lists
+        name=$(newest "$1")
+    fi
+    [ -n "$name" ] || die "apt knows no package $1. Run 'apt-get update' as root with a Debian 12 (bookworm) source, \
+or set KERNEL and BUSYBOX (see the head of this file)"
+    rm -rf "$work/download" "$work/unpack"
+    mkdir -p "$work/download" "$work/unpack"
+    (cd "$work/download" && apt_ apt-get -qq -o APT::Sandbox::User= download "$name" >&2) ||
+        die "cannot download $name. Is the network up, and are the package lists fresh ('apt-get update' as root)?"
+    dpkg-deb -x "$work"/download/*.deb "$work/unpack"
+    package=$(dpkg-deb -W --showformat '${Package} ${Version}' "$work"/download/*.deb)
+}
+
+is_static() { # a dynamic program names its loader
+    [ -x "$1" ] && ! grep -q 'ld-linux' "$1"
+}
+
+get_kernel() {
+    if [ -n "${KERNEL:-}" ]; then
+        [ -s "$KERNEL" ] || die "KERNEL=$KERNEL: no such file, or empty"
+        cp "$KERNEL" "$work/vmlinuz"
+        echo "$KERNEL" >"$work/kernel.package"
+        return
+    fi
+    fetch 'linux-image-6\.1\.0-[0-9]+-cloud-amd64'
+    cp "$work"/unpack/boot/vmlinuz-* "$work/vmlinuz"
+    echo "$package" >"$work/kernel.package"
+}
+
+get_busybox() {
+    local candidate
+    if [ -n "${BUSYBOX:-}" ]; then
+        is_static "$BUSYBOX" || die "BUSYBOX=$BUSYBOX: not a static executable"
+    fi
+    for candidate in "${BUSYBOX:-}" /bin/busybox /usr/bin/busybox; do
+        if [ -n "$candidate" ] && is_static "$candidate"; then
+            cp "$candidate" "$work/busybox"
+            return
+        fi
+    done
+    fetch 'busybox-static'
+    for candidate in "$work"/unpack/bin/busybox "$work"/unpack/usr/bin/busybox; do
+        if [ -x "$candidate" ]; then
+            cp "$candidate" "$work/busybox"
+            return
+        fi
+    done
+    die "no busybox in $package"
+}
+
+# ---- initramfs -------------------------------------------------------------------------------------------------
+
+# The archive is written here and not by cpio, so that the same inputs give the same bytes on every host (no inode
+# numbers, owners or times of the build machine), and /dev/console needs no root.
+inode=0
+padding() { # NULs up to a multiple of four
+    local zeros=('' '\0\0\0' '\0\0' '\0')
+    printf "${zeros[$(($1 % 4))]}"
+}
+
+# entry NAME MODE SIZE [RDEV_MAJOR RDEV_MINOR]: header and name (Linux Documentation/driver-api/early-userspace/buffer-format.rst)
+entry() {
+    local length=$((${#1} + 1))
+    inode=$((inode + 1))
+    printf '070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X' \
+        "$inode" "$2" 0 0 1 0 "$3" 0 0 "${4:-0}" "${5:-0}" "$length" 0
+    printf '%s\0' "$1"
+    padding $((110 + length))
+}
+
+directory() { entry "$1" $((0040755)) 0; }
+device() { entry "$1" $((0020600)) 0 "$2" "$3"; }
+symlink() {
+    entry "$1" $((0120777)) ${#2}
+    printf '%s' "$2"
+    padding ${#2}
+}
+file() { # NAME MODE SOURCE
+    local size
+    size=$(stat -c %s "$3")
+    entry "$1" $((0100000 | $2)) "$size"
+    cat "$3"
+    padding "$size"
+}
+
+# 64 KiB of text that looks like words, always the same. The guest repeats it to make its work file; the distance of 64 KiB
+# is above gzip's window of 32 KiB, so that gzip has real work all the way. The generator is Park and Miller's minimal
+# standard one, exact in awk's doubles.
+text_block() {
+    "$work/busybox" awk '
+        function random(n) { state = state * 16807 % 2147483647; return int(state / 2147483647 * n) }
+        BEGIN {
+            state = 20240601
+            for (i = 0; i < 2000; i++) {
+                word = ""
+                for (n = 2 + random(9); n > 0; n--) word = word sprintf("%c", 97 + random(26))
+                words[i] = word
+            }
+            for (left = 65536; left > 0; left -= length(text)) {
+                # The smaller of two draws: some words are common, most are rare.
+                a = random(2000); b = random(2000)
+                text = words[a < b ? a : b] (random(11) == 0 ? "\n" : " ")
+                printf "%s", substr(text, 1, left)
+            }
+        }'
+}
+
+archive() {
+    local applet
+    for name in bin dev proc root sys tmp; do directory "$name"; done
+    device dev/console 5 1
+    file init $((0755)) "$here/init"
+    file root/block $((0644)) "$work/block"
+    file bin/busybox $((0755)) "$work/busybox"
+    for applet in $("$work/busybox" --list | sort); do
+        [ "$applet" = busybox ] || symlink "bin/$applet" busybox
+    done
+    entry 'TRAILER!!!' 0 0
+}
+
+mkdir -p "$work"
+get_kernel
+get_busybox
+chmod 755 "$work/busybox"
+text_block >"$work/block"
+archive >"$work/initramfs.cpio.new"
+mv "$work/initramfs.cpio.new" "$work/initramfs.cpio"
+rm -rf "$work/download" "$work/unpack"
+echo "kernel:    $(cat "$work/kernel.package")"
+ls -l "$work/vmlinuz" "$work/initramfs.cpio"

@@ -1,0 +1,11 @@
+//! Guests that travel with the emulator: bare-metal programs, compiled by this crate's build script and embedded as ELF
+//! images. Nothing here depends on the emulator, and the emulator sees nothing but bytes.
+//!
+//! `docs/embedded-guest.md` says what each guest shows and which entry state it expects.
+
+/// A guided tour of TME and MKTME on the serial port: enumeration, the four PCONFIG commands, plaintext and ciphertext of
+/// one page, a stale alias and its cure, each step checked by the guest itself.
+///
+/// A static ELF64 executable for x86-64, physical = virtual addresses, entered like a vmlinux in the state of the Linux
+/// 64-bit boot protocol.
+pub const HELLO_MKTME: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello-mktme"));

@@ -1,0 +1,196 @@
+//! The pool of plaintext frames: which frame holds which (page, KeyID), and the veto between aliases.
+//!
+//! Frames are host-side only. Which frame a page gets, and when it loses it, cannot be seen by the guest.
+
+use std::collections::VecDeque;
+
+use crate::addr::{BusAddr, LINES_PER_PAGE};
+use crate::frame::{Frame, FramePtr, NO_FRAME, SLAB_FRAMES, return_slabs, take_slab};
+use crate::memory::Retired;
+
+/// Frames a pool may have at least: 80 MiB of plaintext.
+const POOL_FRAMES: usize = 20 * 1024;
+/// Recycling passes over this many frames with decoded code in search of one without.
+const CODE_PATIENCE: usize = 8;
+
+pub(crate) struct FramePool {
+    slabs: Vec<&'static [Frame]>,
+    frames: Vec<FramePtr>,
+    limit: usize,
+    /// Frames that had no resident line when they were queued, the longest empty first. A frame that was filled again
+    /// since then is passed over.
+    empty: VecDeque<u32>,
+    /// First frame of each RAM page; the others follow by `Frame::next`.
+    heads: Vec<u32>,
+    /// Frames that changed their page since the list was last drained.
+    pub(crate) retired: Vec<Retired>,
+    pub(crate) recycled: u64,
+    /// False: no line ever gets a fast bit.
+    fast: bool,
+}
+
+impl FramePool {
+    /// A pool for `ram_pages` pages of RAM and a cache of `cache_lines` lines. It has more frames than the cache has
+    /// lines, so that a frame without a resident line always exists.
+    pub(crate) fn new(ram_pages: usize, cache_lines: usize, fast: bool) -> Self {
+        let limit = POOL_FRAMES.max(cache_lines + cache_lines / 4 + 1);
+        Self {
+            slabs: Vec::new(),
+            frames: Vec::new(),
+            limit,
+            empty: VecDeque::with_capacity(limit),
+            heads: vec![NO_FRAME; ram_pages],
+            retired: Vec::new(),
+            recycled: 0,
+            fast,
+        }
+    }
+
+    /// The frame with this index.
+    #[inline(always)]
+    pub(crate) fn get(&self, index: u32) -> FramePtr {
+        self.frames[index as usize]
+    }
+
+    /// The frame of (page, KeyID).
+    #[inline(always)]
+    pub(crate) fn find(&self, page: u32, bus_page: BusAddr) -> Option<FramePtr> {
+        let mut at = self.heads[page as usize];
+        while at != NO_FRAME {
+            let frame = self.get(at);
+            if frame.bus_page() == bus_page {
+                return Some(frame);
+            }
+            at = frame.0.next.get();
+        }
+        None
+    }
+
+    /// Every frame of a RAM page.
+    pub(crate) fn aliases(&self, page: u32) -> impl Iterator<Item = FramePtr> + '_ {
+        let mut at = self.heads[page as usize];
+        std::iter::from_fn(move || {
+            let frame = (at != NO_FRAME).then(|| self.get(at))?;
+            at = frame.0.next.get();
+            Some(frame)
+        })
+    }
+
+    /// The frame of (page, KeyID), made if there is none.
+    pub(crate) fn obtain(&mut self, page: u32, bus_page: BusAddr) -> FramePtr {
+        if let Some(frame) = self.find(page, bus_page) {
+            return frame;
+        }
+        let frame = self.unused();
+        frame.0.bus_page.set(bus_page.0);
+        frame.0.page_index.set(page);
+        frame.0.next.set(self.heads[page as usize]);
+        self.heads[page as usize] = frame.index();
+        frame
+    }
+
+    /// A frame without page: a new one, or one whose lines have all left the cache.
+    fn unused(&mut self) -> FramePtr {
+        if self.frames.len() >= self.limit
+            && let Some(frame) = self.recycle()
+        {
+            return frame;
+        }
+        let at = self.frames.len();
+        if at.is_multiple_of(SLAB_FRAMES) {
+            self.slabs.push(take_slab());
+        }
+        let frame = FramePtr(&self.slabs[at / SLAB_FRAMES][at % SLAB_FRAMES]);
+        frame.0.index.set(at as u32);
+        self.frames.push(frame);
+        frame
+    }
+
+    /// Takes the longest empty frame from its page, but passes over some with decoded code first: decoding costs more
+    /// than a frame.
+    fn recycle(&mut self) -> Option<FramePtr> {
+        let mut patience = CODE_PATIENCE;
+        while let Some(index) = self.empty.pop_front() {
+            let frame = self.get(index);
+            if frame.resident() != 0 {
+                frame.0.queued.set(false);
+            } else if frame.code() != 0 && patience > 0 {
+                patience -= 1;
+                self.empty.push_back(index);
+            } else {
+                frame.0.queued.set(false);
+                self.retire(frame);
+                return Some(frame);
+            }
+        }
+        None
+    }
+
+    /// Notes that a frame's last line has left the cache.
+    #[inline]
+    pub(crate) fn note_empty(&mut self, frame: FramePtr) {
+        if !frame.0.queued.replace(true) {
+            self.empty.push_back(frame.index());
+        }
+    }
+
+    fn retire(&mut self, frame: FramePtr) {
+        let page = frame.0.page_index.get() as usize;
+        let next = frame.0.next.get();
+        if self.heads[page] == frame.index() {
+            self.heads[page] = next;
+        } else {
+            let before = self.aliases(page as u32).find(|other| other.0.next.get() == frame.index());
+            if let Some(before) = before {
+                before.0.next.set(next);
+            }
+        }
+        self.retired.push(Retired { frame, bus_page: frame.bus_page(), code: frame.code() });
+        self.recycled += 1;
+        frame.0.code.set(0);
+    }
+
+    /// Recomputes the fast bits of one line in every frame of its page, after a bit they derive from has changed.
+    ///
+    /// Veto (design D3): a line has fast bits only while exactly one KeyID's copy of it is resident, so that every
+    /// access that can be a hazard between aliases is a slow one.
+    #[inline]
+    pub(crate) fn refresh(&self, page: u32, line: u32) {
+        if !self.fast {
+            return;
+        }
+        let bit = line_bit(line);
+        let head = self.heads[page as usize];
+        if head == NO_FRAME {
+            return;
+        }
+        let first = self.get(head);
+        if first.0.next.get() == NO_FRAME {
+            return set_fast(first, bit, true);
+        }
+        let copies = self.aliases(page).filter(|frame| frame.resident() & bit != 0).count();
+        for frame in self.aliases(page) {
+            set_fast(frame, bit, copies == 1);
+        }
+    }
+}
+
+impl Drop for FramePool {
+    fn drop(&mut self) {
+        return_slabs(self.slabs.drain(..));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn line_bit(line: u32) -> u64 {
+    1 << (line as usize % LINES_PER_PAGE)
+}
+
+#[inline(always)]
+fn set_fast(frame: FramePtr, bit: u64, alone: bool) {
+    let frame = frame.0;
+    let readable = if alone { frame.resident.get() & bit } else { 0 };
+    let writable = readable & frame.dirty.get() & !frame.code.get();
+    frame.fast_r.set(frame.fast_r.get() & !bit | readable);
+    frame.fast_w.set(frame.fast_w.get() & !bit | writable);
+}

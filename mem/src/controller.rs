@@ -1,0 +1,260 @@
+//! The memory controller: turns transactions into cipher operations on DRAM. The only caller of the cipher.
+
+use crate::addr::{BusAddr, KeyId, LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES, PAGE_SHIFT};
+use crate::dram::Dram;
+use crate::event::Event;
+use crate::map::AddressMap;
+use crate::stats::Stats;
+use crate::tme::{Cipher, TmePackage};
+use crate::{CipherLine, PlainLine};
+
+/// A line's place in DRAM together with the address that the transaction carried.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// Any address in the line, KeyID included.
+    pub(crate) address: BusAddr,
+    /// Number of the RAM page.
+    pub(crate) page: u32,
+}
+
+impl Place {
+    #[inline(always)]
+    pub(crate) fn line(self) -> u32 {
+        self.address.line_in_page()
+    }
+}
+
+/// Marks a line that nobody wrote since events were enabled.
+const NO_WRITER: u16 = u16::MAX;
+
+/// DRAM behind the encryption engine.
+pub(crate) struct Controller {
+    pub(crate) tme: TmePackage,
+    pub(crate) dram: Dram,
+    pub(crate) stats: Stats,
+    pub(crate) map: AddressMap,
+    /// Who wrote each line last, by page; kept only while events are recorded.
+    writers: Vec<Option<Box<[u16; LINES_PER_PAGE]>>>,
+}
+
+impl Controller {
+    pub(crate) fn new(tme: TmePackage, map: AddressMap) -> Self {
+        let stats = Stats::new(1 << tme.features().max_keyid_bits());
+        Self { tme, dram: Dram::new(map), stats, map, writers: Vec::new() }
+    }
+
+    /// Where the line of a transaction is; `None` outside RAM, which includes addresses of more than `M` bits.
+    #[inline(always)]
+    pub(crate) fn place(&self, address: BusAddr) -> Option<Place> {
+        let layout = self.tme.layout();
+        if address.0 >> (layout.maxphyaddr & 63) != 0 {
+            return None;
+        }
+        let page = self.map.page_index(layout.mem(address))?;
+        Some(Place { address, page })
+    }
+
+    /// [`place`](Self::place) for devices: DMA with a TDX-private KeyID is aborted (MK specification section 5.6).
+    pub(crate) fn dma_place(&self, address: BusAddr) -> Option<Place> {
+        let shared_bits = self.tme.keyid_bits() - self.tme.tdx_reserved_keyid_bits();
+        let private = self.tme.layout().keyid(address).0 >> shared_bits != 0;
+        if private { None } else { self.place(address) }
+    }
+
+    #[inline]
+    fn dun(&self, place: Place) -> u64 {
+        self.tme.layout().mem(place.address).line().0
+    }
+
+    /// Reads and decrypts one line.
+    pub(crate) fn read_line(&mut self, place: Place) -> PlainLine {
+        self.note_keyid(place);
+        let cells = self.dram.read(place.page, place.line());
+        match self.tme.resolve(place.address) {
+            Cipher::Plaintext => PlainLine::unencrypted(&cells),
+            Cipher::Xts(key) => {
+                self.stats.count_decrypted(1);
+                key.decrypt_line(self.dun(place), &cells)
+            }
+        }
+    }
+
+    /// Encrypts and writes one line, without reading its old contents (R4).
+    pub(crate) fn write_line(&mut self, place: Place, line: &PlainLine) {
+        self.note_keyid(place);
+        self.note_writer(place, 1);
+        let cells = match self.tme.resolve(place.address) {
+            Cipher::Plaintext => CipherLine::unencrypted(line),
+            Cipher::Xts(key) => {
+                self.stats.count_encrypted(1);
+                key.encrypt_line(self.dun(place), line)
+            }
+        };
+        self.dram.write(place.page, place.line(), &cells);
+    }
+
+    /// Writes back a cache line: `write_line`, with the events that only write-backs raise.
+    pub(crate) fn write_back(&mut self, place: Place, line: &PlainLine) {
+        if self.tme.events.enabled() {
+            self.note_key_switch(place);
+        }
+        self.stats.count_write_back(self.tme.layout().keyid(place.address));
+        self.write_line(place, line);
+    }
+
+    /// Reads bytes that lie in one page.
+    pub(crate) fn read_bytes(&mut self, place: Place, buf: &mut [u8]) {
+        let mut lines = [PlainLine::ZERO; LINES_PER_PAGE];
+        let first = place.line() as usize;
+        let offset = place.address.line_offset();
+        let count = (offset + buf.len()).div_ceil(LINE_BYTES).min(LINES_PER_PAGE - first);
+        let lines = &mut lines[..count];
+        self.read_run(place, lines);
+        let (head, rest) = buf.split_at_mut(buf.len().min(LINE_BYTES - offset));
+        head.copy_from_slice(&lines[0].0[offset..offset + head.len()]);
+        for (piece, line) in rest.chunks_mut(LINE_BYTES).zip(&lines[1..]) {
+            piece.copy_from_slice(&line.0[..piece.len()]);
+        }
+    }
+
+    /// Writes bytes that lie in one page. Whole lines are written without being read; the partial ones at the ends are
+    /// read, merged and written (MK specification section 5.4).
+    pub(crate) fn write_bytes(&mut self, place: Place, buf: &[u8]) {
+        let lead = (LINE_BYTES - place.address.line_offset()) % LINE_BYTES;
+        let (head, rest) = buf.split_at(lead.min(buf.len()));
+        if !head.is_empty() {
+            self.merge(place, head);
+        }
+        let at = Place { address: place.address.offset(head.len() as u64), ..place };
+        let (whole, tail) = rest.split_at(rest.len() - rest.len() % LINE_BYTES);
+        if !whole.is_empty() {
+            let mut lines = [PlainLine::ZERO; LINES_PER_PAGE];
+            let lines = &mut lines[..whole.len() / LINE_BYTES];
+            for (line, bytes) in lines.iter_mut().zip(whole.chunks_exact(LINE_BYTES)) {
+                line.0.copy_from_slice(bytes);
+            }
+            self.write_run(at, lines);
+        }
+        if !tail.is_empty() {
+            self.merge(Place { address: at.address.offset(whole.len() as u64), ..place }, tail);
+        }
+    }
+
+    /// Read-modify-write of a part of one line.
+    fn merge(&mut self, place: Place, bytes: &[u8]) {
+        let mut line = self.read_line(place);
+        let offset = place.address.line_offset();
+        line.0[offset..offset + bytes.len()].copy_from_slice(bytes);
+        self.write_line(place, &line);
+    }
+
+    /// Reads consecutive lines of one page. The page resolves as a whole: the exclusion range has 4 KiB grains.
+    fn read_run(&mut self, place: Place, lines: &mut [PlainLine]) {
+        self.note_keyid(place);
+        let first = place.line() as usize;
+        let zeros = [CipherLine::ZERO; LINES_PER_PAGE];
+        let cells = &self.dram.page(place.page).unwrap_or(&zeros)[first..first + lines.len()];
+        match self.tme.resolve(place.address) {
+            Cipher::Plaintext => {
+                for (to, from) in lines.iter_mut().zip(cells) {
+                    *to = PlainLine::unencrypted(from);
+                }
+            }
+            Cipher::Xts(key) => {
+                key.decrypt_lines(self.tme.layout().mem(place.address).line().0, cells, lines);
+                self.stats.count_decrypted(lines.len());
+            }
+        }
+    }
+
+    /// Writes consecutive whole lines of one page.
+    fn write_run(&mut self, place: Place, lines: &[PlainLine]) {
+        self.note_keyid(place);
+        self.note_writer(place, lines.len());
+        let first = place.line() as usize;
+        let dun = self.dun(place);
+        let cells = &mut self.dram.page_mut(place.page)[first..first + lines.len()];
+        match self.tme.resolve(place.address) {
+            Cipher::Plaintext => {
+                for (to, from) in cells.iter_mut().zip(lines) {
+                    *to = CipherLine::unencrypted(from);
+                }
+            }
+            Cipher::Xts(key) => {
+                key.encrypt_lines(dun, lines, cells);
+                self.stats.count_encrypted(lines.len());
+            }
+        }
+    }
+
+    #[inline]
+    fn note_keyid(&mut self, place: Place) {
+        if self.tme.events.enabled() {
+            let keyid = self.tme.layout().keyid(place.address);
+            if keyid.0 > self.tme.max_keys() {
+                self.tme.events.push(Event::KeyidBeyondMax { address: place.address, keyid });
+            }
+        }
+    }
+
+    #[inline]
+    fn note_writer(&mut self, place: Place, lines: usize) {
+        if self.tme.events.enabled() {
+            self.record_writer(place, lines);
+        }
+    }
+
+    #[cold]
+    fn record_writer(&mut self, place: Place, lines: usize) {
+        let keyid = self.tme.layout().keyid(place.address).0;
+        self.writers.resize(self.map.pages(), None);
+        let writers = self.writers[place.page as usize].get_or_insert_with(|| Box::new([NO_WRITER; LINES_PER_PAGE]));
+        for writer in writers.iter_mut().skip(place.line() as usize).take(lines) {
+            *writer = keyid;
+        }
+    }
+
+    #[cold]
+    fn note_key_switch(&mut self, place: Place) {
+        let kid_now = self.tme.layout().keyid(place.address);
+        let writers = self.writers.get(place.page as usize).and_then(Option::as_deref);
+        if let Some(&before) = writers.and_then(|writers| writers.get(place.line() as usize))
+            && before != NO_WRITER
+            && before != kid_now.0
+        {
+            let line = self.tme.layout().mem(place.address).line();
+            self.tme.events.push(Event::AliasDirtyOnKeySwitch { line, kid_before: KeyId(before), kid_now });
+        }
+    }
+
+    /// Power loss, or events switched off.
+    pub(crate) fn forget_writers(&mut self) {
+        self.writers.clear();
+    }
+}
+
+/// Splits `len` bytes at `address` into pieces that stay inside a page: (address, range of the buffer).
+pub(crate) fn page_pieces(address: BusAddr, len: usize) -> impl Iterator<Item = (BusAddr, std::ops::Range<usize>)> {
+    pieces(address, len, 1 << PAGE_SHIFT)
+}
+
+/// Splits `len` bytes at `address` into pieces that stay inside a line.
+pub(crate) fn line_pieces(address: BusAddr, len: usize) -> impl Iterator<Item = (BusAddr, std::ops::Range<usize>)> {
+    pieces(address, len, LINE_BYTES)
+}
+
+fn pieces(address: BusAddr, len: usize, grain: usize) -> impl Iterator<Item = (BusAddr, std::ops::Range<usize>)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        if done >= len {
+            return None;
+        }
+        let at = address.offset(done as u64);
+        let room = grain - (at.0 as usize & (grain - 1));
+        let range = done..len.min(done + room);
+        done = range.end;
+        Some((at, range))
+    })
+}
+
+const _: () = assert!(PAGE_BYTES == 1 << PAGE_SHIFT);

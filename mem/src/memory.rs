@@ -1,0 +1,509 @@
+//! The one entry point: cache, controller and DRAM of a package behind full physical addresses.
+
+use x86::platform::ResetKind;
+
+use crate::addr::{Access, AddressLayout, BusAddr, LINE_BYTES, LineAddr, MemType, PAGE_BYTES, PhysAddr};
+use crate::cache::{CACHE_BYTES_MAX, CACHE_WAYS_MAX, ExactCache, line_bit};
+use crate::controller::{Controller, Place, line_pieces, page_pieces};
+use crate::dram::Dram;
+use crate::event::{Event, Events};
+use crate::frame::FramePtr;
+use crate::hash::StateHasher;
+use crate::map::AddressMap;
+use crate::profile::TmeProfile;
+use crate::stats::Stats;
+use crate::tme::{LockedWrite, TmePackage};
+
+/// What a package and its memory are made of.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// RAM in bytes: a multiple of 4 KiB, at least 1 MiB.
+    pub ram_bytes: u64,
+    /// The processor.
+    pub profile: TmeProfile,
+    /// Cache size; with `cache_ways` it must give a power-of-two number of sets.
+    pub cache_bytes: usize,
+    /// Lines per set, 1 to 64.
+    pub cache_ways: usize,
+    /// Seed of the package's random generator.
+    pub seed: u64,
+    /// MC-07.
+    pub locked_write: LockedWrite,
+    /// The TDX option: 982H\[39:36\] may be set.
+    pub tdx_partition: bool,
+    /// False: no fast bits, every access is a slow one. Changes nothing that the guest sees.
+    pub fast: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            ram_bytes: 512 << 20,
+            profile: TmeProfile::Default,
+            cache_bytes: 1 << 20,
+            cache_ways: 16,
+            seed: 0,
+            locked_write: LockedWrite::Gp,
+            tdx_partition: false,
+            fast: true,
+        }
+    }
+}
+
+/// Least RAM: what a PC has below the first mebibyte.
+const RAM_BYTES_MIN: u64 = 1 << 20;
+
+/// A [`Config`] that cannot be built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// RAM too small or not whole pages.
+    #[error("{0} bytes of RAM: expected a multiple of 4096, at least 1 MiB")]
+    RamSize(u64),
+    /// RAM would reach into the KeyID bits.
+    #[error(
+        "{ram_bytes} bytes of RAM do not fit below 2^{memory_bits}, where the KeyID bits of profile {profile} start"
+    )]
+    RamBeyondKeyid { ram_bytes: u64, memory_bits: u32, profile: TmeProfile },
+    /// Ways out of range.
+    #[error("a cache with {0} ways: expected 1 to 64")]
+    CacheWays(usize),
+    /// Sets not a power of two, or too large.
+    #[error("a cache of {bytes} bytes with {ways} ways: expected 64 * {ways} * 2^n bytes, at most 1 GiB")]
+    CacheSize { bytes: usize, ways: usize },
+}
+
+/// What [`Memory::touch`] found or made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Touched {
+    /// The frame in which the line is resident now.
+    pub frame: FramePtr,
+    /// The access is a store to a line that blocks were decoded from: those blocks are void.
+    pub code_hit: bool,
+}
+
+/// A frame that was taken from its page. Fast-table entries and decoded blocks that refer to it are void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retired {
+    /// The frame, which may hold another page by now.
+    pub frame: FramePtr,
+    /// The page it held.
+    pub bus_page: BusAddr,
+    /// The lines of that page that blocks were decoded from; 0 if there are no blocks to forget.
+    pub code: u64,
+}
+
+/// A write reached a line that blocks were decoded from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CodeHit {
+    /// The frame of the page.
+    pub frame: FramePtr,
+    /// The line in it.
+    pub line: u32,
+}
+
+/// A package's memory.
+pub struct Memory {
+    cache: ExactCache,
+    controller: Controller,
+    code_hits: Vec<CodeHit>,
+}
+
+impl Memory {
+    /// Memory after power-on: DRAM and caches empty, TME off.
+    ///
+    /// # Errors
+    /// The first rule of [`Config`] that does not hold.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        let Config { ram_bytes, cache_bytes: bytes, cache_ways: ways, profile, .. } = config;
+        let features = profile.features();
+        if ram_bytes < RAM_BYTES_MIN || !ram_bytes.is_multiple_of(PAGE_BYTES as u64) {
+            return Err(ConfigError::RamSize(ram_bytes));
+        }
+        // Checked for the largest k, so that activation can never turn RAM addresses into KeyIDs.
+        let memory_bits = u32::from(features.maxphyaddr - features.max_keyid_bits());
+        let limit = PhysAddr(1 << memory_bits);
+        if ram_bytes > limit.0 || AddressMap::new(ram_bytes).top() > limit {
+            return Err(ConfigError::RamBeyondKeyid { ram_bytes, memory_bits, profile });
+        }
+        if !(1..=CACHE_WAYS_MAX).contains(&ways) {
+            return Err(ConfigError::CacheWays(ways));
+        }
+        let sets = bytes / (LINE_BYTES * ways);
+        if !sets.is_power_of_two() || sets * LINE_BYTES * ways != bytes || bytes > CACHE_BYTES_MAX {
+            return Err(ConfigError::CacheSize { bytes, ways });
+        }
+        let map = AddressMap::new(ram_bytes);
+        let tme = TmePackage::new(features, config.locked_write, config.tdx_partition, config.seed);
+        Ok(Self {
+            cache: ExactCache::new(bytes, ways, map.pages(), config.fast),
+            controller: Controller::new(tme, map),
+            code_hits: Vec::new(),
+        })
+    }
+
+    /// How addresses split, with `k` as the package has it.
+    #[inline(always)]
+    pub fn layout(&self) -> AddressLayout {
+        self.controller.tme.layout()
+    }
+
+    /// Where RAM is.
+    pub fn map(&self) -> &AddressMap {
+        &self.controller.map
+    }
+
+    /// True for RAM; everything else is the platform's.
+    #[inline(always)]
+    pub fn is_ram(&self, address: PhysAddr) -> bool {
+        self.controller.map.is_ram(address)
+    }
+
+    /// Makes the line of `address` resident, and dirty for [`Access::Write`], as an access of type WB does. `None` when
+    /// the address is not RAM, or when the line is missing and `no_fill` (CR0.CD = 1) forbids to allocate it.
+    ///
+    /// The frame keeps its page while the line is resident: any later call may evict the line, and a call after that
+    /// may retire the frame ([`take_retired`](Self::take_retired)).
+    #[inline]
+    pub fn touch(&mut self, address: BusAddr, access: Access, no_fill: bool) -> Option<Touched> {
+        let place = self.controller.place(address)?;
+        let frame = match self.cache.hit(place) {
+            Some(frame) => frame,
+            None if no_fill => return None,
+            None => self.cache.fill(&mut self.controller, place),
+        };
+        if access == Access::Write {
+            let code_hit = self.cache.store(frame, place.line());
+            if code_hit {
+                self.code_hits.push(CodeHit { frame, line: place.line() });
+            }
+            return Some(Touched { frame, code_hit });
+        }
+        if self.controller.tme.events.enabled() {
+            self.note_stale_read(frame, place);
+        }
+        Some(Touched { frame, code_hit: false })
+    }
+
+    /// Reads RAM with a memory type (MK specification section 5.4). Addresses that are not RAM read as all ones.
+    pub fn read(&mut self, address: BusAddr, ty: MemType, no_fill: bool, buf: &mut [u8]) {
+        for (at, range) in line_pieces(address, buf.len()) {
+            let piece = &mut buf[range];
+            let Some(place) = self.controller.place(at) else {
+                piece.fill(0xFF);
+                continue;
+            };
+            match ty {
+                MemType::Wb | MemType::Wt | MemType::Wp => match self.touch(at, Access::Read, no_fill) {
+                    Some(touched) => touched.frame.read(at.page_offset(), piece),
+                    None => self.controller.read_bytes(place, piece),
+                },
+                MemType::Uc | MemType::UcMinus | MemType::Wc => {
+                    self.cache.flush(&mut self.controller, place, true);
+                    self.controller.read_bytes(place, piece);
+                }
+            }
+        }
+    }
+
+    /// Writes RAM with a memory type (MK specification section 5.4). True when blocks were decoded from a line that
+    /// was written. Addresses that are not RAM ignore writes.
+    pub fn write(&mut self, address: BusAddr, ty: MemType, no_fill: bool, buf: &[u8]) -> bool {
+        let mut code_hit = false;
+        for (at, range) in line_pieces(address, buf.len()) {
+            let Some(place) = self.controller.place(at) else { continue };
+            let piece = &buf[range];
+            code_hit |= match ty {
+                MemType::Wb => self.write_cached(place, no_fill, piece),
+                MemType::Wt => {
+                    if let Some(frame) = self.cache.hit(place) {
+                        frame.write(at.page_offset(), piece);
+                    }
+                    self.controller.write_bytes(place, piece);
+                    self.void_code(place)
+                }
+                MemType::Wp | MemType::Uc | MemType::UcMinus | MemType::Wc => self.write_past(place, piece),
+            };
+        }
+        code_hit
+    }
+
+    /// Non-temporal stores, MOVDIRI, MOVDIR64B and full WC buffers: the same-tag line is written back and invalidated,
+    /// copies under other KeyIDs stay. A whole line is written without reading it. True as for [`write`](Self::write).
+    pub fn write_nontemporal(&mut self, address: BusAddr, buf: &[u8]) -> bool {
+        let mut code_hit = false;
+        for (at, range) in line_pieces(address, buf.len()) {
+            if let Some(place) = self.controller.place(at) {
+                code_hit |= self.write_past(place, &buf[range]);
+            }
+        }
+        code_hit
+    }
+
+    fn write_cached(&mut self, place: Place, no_fill: bool, bytes: &[u8]) -> bool {
+        match self.touch(place.address, Access::Write, no_fill) {
+            Some(touched) => {
+                touched.frame.write(place.address.page_offset(), bytes);
+                touched.code_hit
+            }
+            None => {
+                self.controller.write_bytes(place, bytes);
+                self.void_code(place)
+            }
+        }
+    }
+
+    /// A write inside one line that does not allocate. A line that is overwritten whole needs no write-back.
+    fn write_past(&mut self, place: Place, bytes: &[u8]) -> bool {
+        self.cache.flush(&mut self.controller, place, bytes.len() < LINE_BYTES);
+        self.controller.write_bytes(place, bytes);
+        self.void_code(place)
+    }
+
+    /// After a write without the cache: true when blocks were decoded from the line.
+    fn void_code(&mut self, place: Place) -> bool {
+        let Some(frame) = self.cache.void_code(place) else { return false };
+        self.code_hits.push(CodeHit { frame, line: place.line() });
+        true
+    }
+
+    /// The frame that is associated with the page of a full physical address, whether or not lines are resident.
+    pub fn frame_lookup(&self, page: BusAddr) -> Option<FramePtr> {
+        let place = self.controller.place(page)?;
+        self.cache.pool.find(place.page, page.page())
+    }
+
+    /// True when the line is in the cache under this KeyID.
+    pub fn line_resident(&self, address: BusAddr) -> bool {
+        self.controller.place(address).is_some_and(|place| self.cache.hit(place).is_some())
+    }
+
+    /// True when the line is in the cache under this KeyID and newer than DRAM.
+    pub fn line_dirty(&self, address: BusAddr) -> bool {
+        let hit = self.controller.place(address).and_then(|place| self.cache.hit(place));
+        hit.is_some_and(|frame| frame.dirty() & line_bit(address.line_in_page()) != 0)
+    }
+
+    /// Notes that blocks were decoded from a line of `frame`, or that blocks of it were found to be valid still: sets
+    /// `code`, and `exec_ok` if the line is resident. Stores to the line go the slow way until one hits it.
+    pub fn set_code(&mut self, frame: FramePtr, line: u32) {
+        self.cache.set_code(frame, line);
+    }
+
+    /// CLFLUSH, CLFLUSHOPT.
+    pub fn clflush(&mut self, address: BusAddr) {
+        if let Some(place) = self.controller.place(address) {
+            self.cache.flush(&mut self.controller, place, true);
+        }
+    }
+
+    /// CLWB: the line stays.
+    pub fn clwb(&mut self, address: BusAddr) {
+        if let Some(place) = self.controller.place(address) {
+            self.cache.clean(&mut self.controller, place);
+        }
+    }
+
+    /// WBINVD: every KeyID.
+    pub fn wbinvd(&mut self) {
+        self.cache.write_back_all(&mut self.controller);
+        self.cache.drop_all();
+    }
+
+    /// WBNOINVD: every KeyID; the lines stay.
+    pub fn wbnoinvd(&mut self) {
+        self.cache.write_back_all(&mut self.controller);
+    }
+
+    /// INVD: what was not written back is lost.
+    pub fn invd(&mut self) {
+        self.cache.drop_all();
+    }
+
+    /// A device reads. Coherent with lines cached under the same full physical address only (MK specification section
+    /// 5.6); cached lines stay as they are. Addresses that are not RAM, and TDX-private KeyIDs, read as all ones.
+    pub fn dma_read(&mut self, address: BusAddr, buf: &mut [u8]) {
+        for (at, range) in page_pieces(address, buf.len()) {
+            let piece = &mut buf[range];
+            let Some(place) = self.controller.dma_place(at) else {
+                piece.fill(0xFF);
+                continue;
+            };
+            let cached = self.cache.pool.find(place.page, at.page()).filter(|frame| frame.resident() != 0);
+            let Some(frame) = cached else {
+                self.controller.read_bytes(place, piece);
+                continue;
+            };
+            for (at, range) in line_pieces(at, piece.len()) {
+                if frame.resident() & line_bit(at.line_in_page()) != 0 {
+                    frame.read(at.page_offset(), &mut piece[range]);
+                } else {
+                    self.controller.read_bytes(Place { address: at, ..place }, &mut piece[range]);
+                }
+            }
+        }
+    }
+
+    /// A device writes. Lines cached under the same full physical address are invalidated, after a write-back if they
+    /// are dirty and not wholly overwritten; DRAM then holds the data. [`take_code_hit`](Self::take_code_hit) reports
+    /// decoded code that was hit.
+    pub fn dma_write(&mut self, address: BusAddr, bytes: &[u8]) {
+        for (at, range) in page_pieces(address, bytes.len()) {
+            let Some(place) = self.controller.dma_place(at) else { continue };
+            let piece = &bytes[range];
+            if let Some(frame) = self.cache.pool.find(place.page, at.page())
+                && (frame.resident() | frame.code()) != 0
+            {
+                for (at, range) in line_pieces(at, piece.len()) {
+                    let place = Place { address: at, ..place };
+                    self.cache.flush(&mut self.controller, place, range.len() < LINE_BYTES);
+                    self.void_code(place);
+                }
+            }
+            self.controller.write_bytes(place, piece);
+        }
+    }
+
+    /// Firmware and loader put an image into RAM through the KeyID-0 datapath, as DMA does: encrypted as activation has
+    /// it at that moment (MK specification section 7.5), not allocated in the cache. Bytes outside RAM are dropped.
+    pub fn load_image(&mut self, address: PhysAddr, bytes: &[u8]) {
+        self.dma_write(BusAddr(address.0), bytes);
+    }
+
+    /// True when [`take_retired`](Self::take_retired) has something.
+    #[inline(always)]
+    pub fn has_retired(&self) -> bool {
+        !self.cache.pool.retired.is_empty()
+    }
+
+    /// A frame that was taken from its page. Every logical processor must purge it from its fast table, and forget the
+    /// blocks of it, before the next probe; and before it installs the frame that the call returned, since that may be
+    /// the very frame, now with another page.
+    pub fn take_retired(&mut self) -> Option<Retired> {
+        self.cache.pool.retired.pop()
+    }
+
+    /// True when [`take_code_hit`](Self::take_code_hit) has something.
+    #[inline(always)]
+    pub fn has_code_hits(&self) -> bool {
+        !self.code_hits.is_empty()
+    }
+
+    /// A line with decoded code that was written, by whomever: blocks of it are void. What [`touch`](Self::touch) and
+    /// [`write`](Self::write) return says the same about one call.
+    pub fn take_code_hit(&mut self) -> Option<CodeHit> {
+        self.code_hits.pop()
+    }
+
+    /// TME state: MSRs, key table, random generator.
+    #[inline(always)]
+    pub fn tme(&self) -> &TmePackage {
+        &self.controller.tme
+    }
+
+    /// TME state, for the core's MSR and PCONFIG code. Nothing of it reaches into caches (section 4.8).
+    #[inline(always)]
+    pub fn tme_mut(&mut self) -> &mut TmePackage {
+        &mut self.controller.tme
+    }
+
+    /// The event log.
+    pub fn events(&self) -> &Events {
+        &self.controller.tme.events
+    }
+
+    /// The event log; the core and the machine push theirs here too.
+    pub fn events_mut(&mut self) -> &mut Events {
+        &mut self.controller.tme.events
+    }
+
+    /// The DRAM array, as a bus probe sees it.
+    pub fn dram(&self) -> &Dram {
+        &self.controller.dram
+    }
+
+    /// The DRAM array, for faults and attacks below the encryption engine.
+    pub fn dram_mut(&mut self) -> &mut Dram {
+        &mut self.controller.dram
+    }
+
+    /// Raw cells of a line; zero bytes outside RAM.
+    pub fn dram_read_raw(&self, line: LineAddr) -> crate::CipherLine {
+        self.controller.dram.read_raw(line)
+    }
+
+    /// Replaces the raw cells of a line; false outside RAM. Cached copies do not change.
+    pub fn dram_write_raw(&mut self, line: LineAddr, cells: &crate::CipherLine) -> bool {
+        self.controller.dram.write_raw(line, cells)
+    }
+
+    /// Reset (MK specification section 7.3): cold and warm invalidate the caches without write-back (MC-34), INIT does
+    /// not touch them. DRAM survives a warm reset only.
+    pub fn reset(&mut self, kind: ResetKind) {
+        if kind != ResetKind::Init {
+            self.cache.drop_all();
+        }
+        if kind == ResetKind::Cold {
+            self.controller.dram.clear();
+            self.controller.forget_writers();
+        }
+        self.controller.tme.reset(kind);
+    }
+
+    /// Traffic counters.
+    pub fn stats(&self) -> &Stats {
+        &self.controller.stats
+    }
+
+    /// Plaintext frames that changed their page since the start of the run.
+    pub fn frames_recycled(&self) -> u64 {
+        self.cache.pool.recycled
+    }
+
+    /// Adds everything that the guest's future depends on: cache, DRAM, TME state. Counters, events and frames are
+    /// host-side and stay out.
+    pub fn state_hash(&self, hasher: &mut StateHasher) {
+        self.cache.hash(hasher);
+        self.controller.dram.hash(hasher);
+        self.controller.tme.hash(hasher);
+    }
+
+    #[cold]
+    fn note_stale_read(&mut self, frame: FramePtr, place: Place) {
+        if let Some(other) = self.cache.dirty_alias(frame, place.line()) {
+            let layout = self.layout();
+            self.controller.tme.events.push(Event::AliasReadStale {
+                line: layout.mem(place.address).line(),
+                kid_read: layout.keyid(place.address),
+                kid_dirty: layout.keyid(other.bus_page()),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(change: impl FnOnce(&mut Config)) -> Option<ConfigError> {
+        let mut config = Config { ram_bytes: 4 << 20, ..Config::default() };
+        change(&mut config);
+        Memory::new(config).err()
+    }
+
+    #[test]
+    fn configurations_are_checked() {
+        assert_eq!(error(|_| ()), None);
+        assert_eq!(error(|c| c.ram_bytes = 4097 << 10 | 1), Some(ConfigError::RamSize(4097 << 10 | 1)));
+        assert_eq!(error(|c| c.ram_bytes = 4096), Some(ConfigError::RamSize(4096)));
+        assert!(matches!(error(|c| c.ram_bytes = 1 << 40), Some(ConfigError::RamBeyondKeyid { memory_bits: 40, .. })));
+        assert!(matches!(error(|c| c.ram_bytes = !0xFFF), Some(ConfigError::RamBeyondKeyid { .. })));
+        for ways in [0, 65] {
+            assert_eq!(error(|c| c.cache_ways = ways), Some(ConfigError::CacheWays(ways)));
+        }
+        for bytes in [0, 1 << 9, 3 << 20, (1 << 20) + 64, 2 << 30] {
+            assert_eq!(error(|c| c.cache_bytes = bytes), Some(ConfigError::CacheSize { bytes, ways: 16 }));
+        }
+        assert_eq!(error(|c| (c.cache_bytes, c.cache_ways) = (3 << 18, 12)), None);
+        assert_eq!(error(|c| (c.cache_bytes, c.cache_ways) = (64, 1)), None);
+    }
+}

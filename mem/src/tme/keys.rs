@@ -1,0 +1,118 @@
+//! Keys and the key table (MK specification section 5.1).
+
+use crypto::{Algorithm, XtsKey};
+
+use crate::addr::KeyId;
+use crate::hash::StateHasher;
+
+/// Bytes kept of each key: the longest AES key.
+const KEY_BYTES: usize = 32;
+
+/// A data key and a tweak key, with their schedules expanded once.
+#[derive(Clone)]
+pub struct DataKey {
+    algorithm: Algorithm,
+    k1: [u8; KEY_BYTES],
+    k2: [u8; KEY_BYTES],
+    schedule: XtsKey,
+}
+
+impl DataKey {
+    /// `k1` is the data key, `k2` the tweak key; byte 0 first (MC-21). Bytes beyond the algorithm's key size are
+    /// ignored and not kept.
+    pub fn new(algorithm: Algorithm, k1: &[u8; KEY_BYTES], k2: &[u8; KEY_BYTES]) -> Self {
+        let used = algorithm.key_bytes();
+        let keep = |key: &[u8; KEY_BYTES]| std::array::from_fn(|i| if i < used { key[i] } else { 0 });
+        let (k1, k2): ([u8; KEY_BYTES], [u8; KEY_BYTES]) = (keep(k1), keep(k2));
+        let schedule = XtsKey::new(algorithm, &k1[..used], &k2[..used]);
+        Self { algorithm, k1, k2, schedule }
+    }
+
+    /// The algorithm.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The expanded key pair.
+    #[inline]
+    pub fn schedule(&self) -> &XtsKey {
+        &self.schedule
+    }
+
+    /// True for two all-zero keys, which W15 treats as "no saved key".
+    pub(crate) fn is_zero(&self) -> bool {
+        self.k1 == [0; KEY_BYTES] && self.k2 == [0; KEY_BYTES]
+    }
+
+    pub(crate) fn hash(&self, hasher: &mut StateHasher) {
+        hasher.u64(u64::from(self.algorithm.number()));
+        hasher.bytes(&self.k1);
+        hasher.bytes(&self.k2);
+    }
+}
+
+/// Without the keys: they must not leak into logs.
+impl std::fmt::Debug for DataKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DataKey").field("algorithm", &self.algorithm).finish_non_exhaustive()
+    }
+}
+
+/// What a KeyID does to memory.
+#[derive(Debug, Clone, Default)]
+pub enum KeyMode {
+    /// As KeyID 0: the TME key, or plaintext under bypass.
+    #[default]
+    Tme,
+    /// KEYID_NO_ENCRYPT.
+    Plaintext,
+    /// A key of its own.
+    Encrypt(Box<DataKey>),
+}
+
+/// One entry per KeyID 0 to MK_TME_MAX_KEYS. Entry 0 is fixed to TME mode.
+#[derive(Debug)]
+pub struct KeyTable {
+    entries: Vec<KeyMode>,
+}
+
+impl KeyTable {
+    pub(crate) fn new(max_keys: u16) -> Self {
+        Self { entries: vec![KeyMode::Tme; usize::from(max_keys) + 1] }
+    }
+
+    /// The mode of a KeyID; KeyIDs beyond the table are in TME mode (MC-01).
+    #[inline]
+    pub fn mode(&self, keyid: KeyId) -> &KeyMode {
+        self.entries.get(usize::from(keyid.0)).unwrap_or(&KeyMode::Tme)
+    }
+
+    /// Replaces the entry in one step. False, and no change, for KeyID 0 and KeyIDs beyond the table.
+    pub(crate) fn set(&mut self, keyid: KeyId, mode: KeyMode) -> bool {
+        match self.entries.get_mut(usize::from(keyid.0)) {
+            Some(entry) if keyid.0 != 0 => {
+                *entry = mode;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.entries.fill(KeyMode::Tme);
+    }
+
+    pub(crate) fn hash(&self, hasher: &mut StateHasher) {
+        hasher.u64(self.entries.len() as u64);
+        for entry in &self.entries {
+            match entry {
+                KeyMode::Tme => hasher.u64(0),
+                KeyMode::Plaintext => hasher.u64(1),
+                KeyMode::Encrypt(key) => {
+                    hasher.u64(2);
+                    key.hash(hasher);
+                }
+            }
+        }
+    }
+}

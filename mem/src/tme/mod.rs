@@ -1,0 +1,207 @@
+//! The TME state of a package: MSRs, key table, retained key, random generator (MK specification sections 3 to 5).
+//!
+//! One copy per package, visible at once to all its logical processors (MC-05). Privilege checks are the core's.
+
+mod entropy;
+mod keys;
+mod msr;
+mod program;
+
+use x86::platform::ResetKind;
+use x86::tme::activate;
+
+pub use entropy::{EntropyStep, EntropyStream};
+pub use keys::{DataKey, KeyMode, KeyTable};
+pub use program::ProgramError;
+
+use crate::addr::{AddressLayout, BusAddr, KeyId};
+use crate::event::{Event, Events};
+use crate::hash::StateHasher;
+use crate::profile::TmeFeatures;
+use crate::tme::entropy::Entropy;
+use crypto::XtsKey;
+
+/// What a write to a locked IA32_TME_ACTIVATE does; the sources disagree (MC-07).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum LockedWrite {
+    /// #GP(0).
+    #[default]
+    Gp,
+    /// No fault, no change.
+    Ignore,
+}
+
+/// What the memory controller does to a line: the result of `resolve(pa)`.
+#[derive(Debug, Clone, Copy)]
+pub enum Cipher<'a> {
+    /// DRAM holds the bytes as they are.
+    Plaintext,
+    /// DRAM holds AES-XTS ciphertext.
+    Xts(&'a XtsKey),
+}
+
+/// The state.
+#[derive(Debug)]
+pub struct TmePackage {
+    features: TmeFeatures,
+    locked_write: LockedWrite,
+    tdx_partition: bool,
+    /// IA32_TME_ACTIVATE as it reads.
+    activate: u64,
+    exclude_mask: u64,
+    exclude_base: u64,
+    /// The key of KeyID 0; present exactly while 982H is locked and enabled.
+    platform_key: Option<DataKey>,
+    /// The retained slot (MC-15).
+    saved_key: Option<DataKey>,
+    keys: KeyTable,
+    layout: AddressLayout,
+    entropy: Entropy,
+    /// PCONFIG attempts that will find the key-table lock taken (knob, MK-092).
+    busy_attempts: u32,
+    pub(crate) events: Events,
+}
+
+impl TmePackage {
+    /// A package after cold reset. `seed` feeds the random generator.
+    pub fn new(features: TmeFeatures, locked_write: LockedWrite, tdx_partition: bool, seed: u64) -> Self {
+        Self {
+            features,
+            locked_write,
+            tdx_partition,
+            activate: 0,
+            exclude_mask: 0,
+            exclude_base: 0,
+            platform_key: None,
+            saved_key: None,
+            keys: KeyTable::new(features.max_keys()),
+            layout: AddressLayout { maxphyaddr: features.maxphyaddr, keyid_bits: 0 },
+            entropy: Entropy::new(seed),
+            busy_attempts: 0,
+            events: Events::default(),
+        }
+    }
+
+    /// What the processor enumerates.
+    pub fn features(&self) -> &TmeFeatures {
+        &self.features
+    }
+
+    /// How addresses split now.
+    #[inline]
+    pub fn layout(&self) -> AddressLayout {
+        self.layout
+    }
+
+    /// IA32_TME_CAPABILITY.
+    pub fn capability(&self) -> u64 {
+        self.features.capability
+    }
+
+    /// IA32_TME_ACTIVATE as RDMSR returns it.
+    pub fn activate(&self) -> u64 {
+        self.activate
+    }
+
+    /// True once activation has locked 982H with encryption enabled.
+    pub fn enabled(&self) -> bool {
+        const LOCKED_ON: u64 = activate::LOCK | activate::ENABLE;
+        self.activate & LOCKED_ON == LOCKED_ON
+    }
+
+    /// `k`: KeyID bits in force, 0 until activation has succeeded.
+    pub fn keyid_bits(&self) -> u8 {
+        self.layout.keyid_bits
+    }
+
+    /// `p`: KeyID bits reserved for TDX, 0 until activation has succeeded.
+    pub fn tdx_reserved_keyid_bits(&self) -> u8 {
+        if self.enabled() { (self.activate >> activate::TDX_RESERVED_KEYID_BITS_SHIFT & 0xF) as u8 } else { 0 }
+    }
+
+    /// MK_TME_MAX_KEYS: programmable keys without KeyID 0.
+    pub fn max_keys(&self) -> u16 {
+        self.features.max_keys()
+    }
+
+    /// MK_TME_CRYPTO_ALGS, 982H\[63:48\]: the algorithms that PCONFIG allows.
+    pub fn crypto_algs(&self) -> u16 {
+        (self.activate >> activate::CRYPTO_ALGS_SHIFT) as u16
+    }
+
+    /// The key table.
+    pub fn keys(&self) -> &KeyTable {
+        &self.keys
+    }
+
+    /// The cipher of a transaction (MK specification section 5.1, `resolve`).
+    #[inline]
+    pub fn resolve(&self, address: BusAddr) -> Cipher<'_> {
+        let Some(platform_key) = &self.platform_key else {
+            return Cipher::Plaintext;
+        };
+        let keyid = self.layout.keyid(address);
+        // The exclusion range is for KeyID 0 only, not for KeyIDs in TME mode (MC-12).
+        if keyid == KeyId(0) && self.excluded(address) {
+            return Cipher::Plaintext;
+        }
+        match self.keys.mode(keyid) {
+            KeyMode::Plaintext => Cipher::Plaintext,
+            KeyMode::Encrypt(key) => Cipher::Xts(key.schedule()),
+            KeyMode::Tme if self.activate & activate::BYPASS != 0 => Cipher::Plaintext,
+            KeyMode::Tme => Cipher::Xts(platform_key.schedule()),
+        }
+    }
+
+    /// RDRAND or RDSEED; `None` when the generator fails (CF = 0).
+    pub fn rdrand64(&mut self) -> Option<u64> {
+        self.entropy.draw64(EntropyStream::Instruction)
+    }
+
+    /// 32 random bytes from a stream; `None` when the generator fails.
+    pub fn rng_draw(&mut self, stream: EntropyStream) -> Option<[u8; 32]> {
+        self.entropy.draw(stream)
+    }
+
+    /// Fault hook: the next draws from `stream` follow `steps`.
+    pub fn script_entropy(&mut self, stream: EntropyStream, steps: impl IntoIterator<Item = EntropyStep>) {
+        self.entropy.script(stream, steps);
+    }
+
+    /// Fault hook: the next `attempts` key programmings find the key table locked.
+    pub fn hold_key_table(&mut self, attempts: u32) {
+        self.busy_attempts = attempts;
+    }
+
+    /// Reset (MK specification section 7.3). The random generator goes on where it was (MK-034).
+    pub fn reset(&mut self, kind: ResetKind) {
+        self.events.push(Event::Reset { kind });
+        if kind == ResetKind::Init {
+            return;
+        }
+        if kind == ResetKind::Cold {
+            self.saved_key = None;
+        }
+        self.activate = 0;
+        self.exclude_mask = 0;
+        self.exclude_base = 0;
+        self.platform_key = None;
+        self.keys.clear();
+        self.layout.keyid_bits = 0;
+    }
+
+    pub(crate) fn hash(&self, hasher: &mut StateHasher) {
+        for value in [self.capability(), self.activate, self.exclude_mask, self.exclude_base] {
+            hasher.u64(value);
+        }
+        for key in [&self.platform_key, &self.saved_key] {
+            hasher.u64(u64::from(key.is_some()));
+            if let Some(key) = key {
+                key.hash(hasher);
+            }
+        }
+        self.keys.hash(hasher);
+        self.entropy.hash(hasher);
+        hasher.u64(u64::from(self.busy_attempts));
+    }
+}
