@@ -6,6 +6,13 @@ mod formats;
 mod native;
 mod silicon;
 
+use super::f80;
+
+/// Position of a finite value among the values of its sign.
+fn rank(v: u128) -> u128 {
+    u128::from(f80::exponent(v)) << 63 | u128::from(f80::significand(v) & !f80::INTEGER)
+}
+
 /// SplitMix64: reproducible operands.
 pub(super) struct Random(u64);
 

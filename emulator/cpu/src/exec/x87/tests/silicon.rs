@@ -4,8 +4,8 @@
 // For the blocks of `native!`, which expand here.
 #![allow(unsafe_code)]
 
-use super::Random;
 use super::native::{Around, Image, image_of, native, rflags, state_of};
+use super::{Random, rank};
 use crate::exec::x87::arith::Comparison;
 use crate::exec::x87::host::{Arith, Format, Outcome, Source, Unary};
 use crate::exec::x87::spec::{cw, sw};
@@ -57,11 +57,6 @@ fn close(a: u128, b: u128) -> bool {
     let (a, b) = (a & f80::MASK, b & f80::MASK);
     let finite = |v| matches!(f80::classify(v), f80::Class::Normal | f80::Class::Denormal);
     a == b || finite(a) && finite(b) && f80::negative(a) == f80::negative(b) && rank(a).abs_diff(rank(b)) <= 1
-}
-
-/// Position among the values of one sign.
-fn rank(v: u128) -> u128 {
-    u128::from(f80::exponent(v)) << 63 | u128::from(f80::significand(v) & !f80::INTEGER)
 }
 
 fn describe(x: &X87) -> String {
