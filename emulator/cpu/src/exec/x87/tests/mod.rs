@@ -1,9 +1,10 @@
 //! Tests of the x87 FPU: against the host's silicon ([`silicon`]), transcendentals against high-precision references
-//! ([`accuracy`]), and formats.
+//! ([`accuracy`]), and instructions with memory, faults and images ([`instructions`]).
 
 mod accuracy;
-mod formats;
+mod instructions;
 mod native;
+mod processor;
 mod silicon;
 
 use super::f80;
