@@ -3,7 +3,7 @@
 //! They describe what the machine has and, as important, what it has not: no keyboard controller, no VGA, no HPET, so that an
 //! operating system does not spend its boot on probing.
 
-use crate::chipset::pm;
+use crate::chipset::{pm, rtc};
 use crate::log::Span;
 use crate::memory_map::{BIOS_AREA, IOAPIC_BASE, LOCAL_APIC_BASE, MemoryMap, PCI_WINDOW};
 use crate::platform::BootCpu;
@@ -167,6 +167,7 @@ fn fadt_table(facs: u64, dsdt: u64) -> Vec<u8> {
     table.x_pm_tmr_blk = io(pm::PM_TMR, fadt::PM_TMR_LEN, AccessSize::DwordAccess);
     table.p_lvl2_lat = fadt::NO_C2.into();
     table.p_lvl3_lat = fadt::NO_C3.into();
+    table.century = rtc::CENTURY;
     table.iapc_boot_arch = (fadt::LEGACY_DEVICES | fadt::VGA_NOT_PRESENT).into();
     table.reset_reg = io(pm::RESET, 1, AccessSize::ByteAccess);
     table.reset_value = pm::RESET_VALUE;
@@ -331,6 +332,7 @@ mod tests {
             assert_eq!(u64_at(&fadt, extended + 4), u64::from(port));
         }
         assert_eq!((fadt[88], fadt[89], fadt[91]), (4, 2, 4));
+        assert_eq!(fadt[108], 0x32, "CENTURY");
         assert_eq!(u16::from_le_bytes([fadt[109], fadt[110]]), 0b101);
         // WBINVD, PROC_C1, PWR_BUTTON, SLP_BUTTON, FIX_RTC, TMR_VAL_EXT, RESET_REG_SUP, HEADLESS.
         assert_eq!(u32_at(&fadt, 112), 0x1575);

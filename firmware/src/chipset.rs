@@ -33,7 +33,7 @@ mod pit {
 }
 
 /// MC146818A (datasheet, registers A and B).
-mod rtc {
+pub mod rtc {
     pub const INDEX: u16 = 0x70;
     pub const DATA: u16 = 0x71;
     pub const REGISTER_A: u32 = 0x0A;
@@ -42,6 +42,8 @@ mod rtc {
     pub const DIVIDER_32768: u32 = 0x26;
     /// 24-hour, BCD, no interrupts.
     pub const HOURS_24: u32 = 0x02;
+    /// Where PCs keep the century (FADT CENTURY).
+    pub const CENTURY: u8 = 0x32;
 }
 
 /// 16550 (National PC16550D datasheet).

@@ -203,3 +203,23 @@ MTRR: 080000000-0FFFFFFFF uncacheable
     let log = bios.unwrap().log.to_string();
     assert!(log.contains(expected), "{log}");
 }
+
+#[test]
+fn the_transcripts_in_the_documentation_are_real() {
+    let document = include_str!("../../docs/boot.md");
+    let exclude = Some(Exclude { base: 256 * MIB, size: 64 * MIB });
+    let (_, bios) = boot(Some(DEFAULT), Setup::default());
+    assert!(document.contains(&bios.unwrap().log.to_string()));
+    for (capability, setup) in [
+        (Some(DEFAULT), with(TmeSetting::Off)),
+        (Some(DEFAULT), with(TmeSetting::Unlocked)),
+        (Some(DEFAULT), with(TmeSetting::Bypass)),
+        (Some(DEFAULT), Setup { exclude, ..Setup::default() }),
+        (None, Setup::default()),
+    ] {
+        let (_, bios) = boot(capability, setup);
+        let log = bios.unwrap().log;
+        let unknown = log.lines().iter().find(|line| line.starts_with("TME") && !document.contains(*line));
+        assert_eq!(unknown, None);
+    }
+}
