@@ -161,7 +161,7 @@ fn mk_044_045_046_core_activation() {
 #[test]
 fn mk_060_061_range_registers_refuse_keyid_bits_after_core_activation() {
     let mut cpu = long_mode();
-    let wide = (1 << 46) - 1 & !0xFFFF_FFFF | 1 << 11;
+    let wide = ((1 << 46) - 1) & !0xFFFF_FFFF | 1 << 11;
     assert_eq!(cpu.wrmsr(IA32_MTRR_PHYSMASK0, wide), Ok(()));
     cpu.wrmsr(IA32_TME_ACTIVATE, 0x0005_0006_8000_0002).expect("accepted");
     assert_eq!(cpu.wrmsr(IA32_MTRR_PHYSMASK0 + 2, wide), Ok(()));
@@ -178,7 +178,7 @@ fn mk_062_a_keyid_does_not_change_the_memory_type() {
     let mut cpu = long_mode();
     cpu.wrmsr(IA32_MTRR_DEF_TYPE, 0x800).expect("UC by default");
     cpu.wrmsr(IA32_MTRR_PHYSBASE0, 6).expect("WB from 0");
-    cpu.wrmsr(IA32_MTRR_PHYSMASK0, (1 << 46) - 1 & !0xFF_FFFF | 1 << 11).expect("16 MiB");
+    cpu.wrmsr(IA32_MTRR_PHYSMASK0, ((1 << 46) - 1) & !0xFF_FFFF | 1 << 11).expect("16 MiB");
     cpu.wrmsr(IA32_TME_ACTIVATE, 0x0005_0006_8000_0002).expect("accepted");
     assert_eq!(cpu.memory_type(5 << 40 | 0x1000, 0), MemType::Uc, "MC-14: not activated on this core");
     cpu.wrmsr(MK_TME_CORE_ACTIVATE, 0).expect("accepted");
