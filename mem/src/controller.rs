@@ -43,11 +43,22 @@ impl Controller {
         Self { tme, dram: Dram::new(map), stats, map, writers: Vec::new() }
     }
 
-    /// Where the line of a transaction is; `None` outside RAM.
+    /// Where the line of a transaction is; `None` outside RAM, which includes addresses of more than `M` bits.
     #[inline(always)]
     pub(crate) fn place(&self, address: BusAddr) -> Option<Place> {
-        let page = self.map.page_index(self.tme.layout().mem(address))?;
+        let layout = self.tme.layout();
+        if address.0 >> (layout.maxphyaddr & 63) != 0 {
+            return None;
+        }
+        let page = self.map.page_index(layout.mem(address))?;
         Some(Place { address, page })
+    }
+
+    /// [`place`](Self::place) for devices: DMA with a TDX-private KeyID is aborted (MK specification section 5.6).
+    pub(crate) fn dma_place(&self, address: BusAddr) -> Option<Place> {
+        let shared_bits = self.tme.keyid_bits() - self.tme.tdx_reserved_keyid_bits();
+        let private = self.tme.layout().keyid(address).0 >> shared_bits != 0;
+        if private { None } else { self.place(address) }
     }
 
     #[inline]
@@ -99,8 +110,10 @@ impl Controller {
         let count = (offset + buf.len()).div_ceil(LINE_BYTES).min(LINES_PER_PAGE - first);
         let lines = &mut lines[..count];
         self.read_run(place, lines);
-        for (i, byte) in buf.iter_mut().enumerate() {
-            *byte = lines[(offset + i) / LINE_BYTES].0[(offset + i) % LINE_BYTES];
+        let (head, rest) = buf.split_at_mut(buf.len().min(LINE_BYTES - offset));
+        head.copy_from_slice(&lines[0].0[offset..offset + head.len()]);
+        for (piece, line) in rest.chunks_mut(LINE_BYTES).zip(&lines[1..]) {
+            piece.copy_from_slice(&line.0[..piece.len()]);
         }
     }
 

@@ -31,6 +31,8 @@ pub struct Frame {
     pub(crate) page_index: Cell<u32>,
     /// The next frame of the same physical page with another KeyID.
     pub(crate) next: Cell<u32>,
+    /// True while the frame waits in the pool's queue of frames without resident lines.
+    pub(crate) queued: Cell<bool>,
     /// Position in the pool, constant while the pool owns the frame.
     pub(crate) index: Cell<u32>,
     data: UnsafeCell<[PlainLine; LINES_PER_PAGE]>,
@@ -51,6 +53,7 @@ impl Frame {
             bus_page: Cell::new(u64::MAX),
             page_index: Cell::new(u32::MAX),
             next: Cell::new(NO_FRAME),
+            queued: Cell::new(false),
             index: Cell::new(NO_FRAME),
             data: UnsafeCell::new([PlainLine([0; LINE_BYTES]); LINES_PER_PAGE]),
         }
@@ -74,8 +77,8 @@ impl Frame {
     }
 }
 
-/// A frame, by address. Frames are never freed (see [`take_slab`]), so a `FramePtr` is always safe to follow; after the
-/// frame was retired ([`crate::Memory::take_retired`]) it shows another page.
+/// A frame, by address. Frames are never freed (a dropped `Memory` leaves its frames to the next one), so a `FramePtr`
+/// is always safe to follow; after the frame was retired ([`crate::Memory::take_retired`]) it shows another page.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct FramePtr(pub(crate) &'static Frame);
@@ -183,10 +186,6 @@ impl FramePtr {
             std::ptr::copy_nonoverlapping(buf.as_ptr(), to, buf.len());
         }
     }
-
-    pub(crate) fn as_ptr(self) -> *const Frame {
-        self.0
-    }
 }
 
 /// Frames in a slab, the unit of allocation (about 1 MiB).
@@ -212,6 +211,7 @@ pub(crate) fn take_slab() -> &'static [Frame] {
         frame.page_index.set(u32::MAX);
         frame.next.set(NO_FRAME);
         frame.index.set(NO_FRAME);
+        frame.queued.set(false);
     }
     slab
 }

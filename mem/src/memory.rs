@@ -92,7 +92,7 @@ pub struct Retired {
     pub code: u64,
 }
 
-/// A write that bypassed the core reached a line that blocks were decoded from.
+/// A write reached a line that blocks were decoded from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CodeHit {
     /// The frame of the page.
@@ -173,6 +173,9 @@ impl Memory {
         };
         if access == Access::Write {
             let code_hit = self.cache.store(frame, place.line());
+            if code_hit {
+                self.code_hits.push(CodeHit { frame, line: place.line() });
+            }
             return Some(Touched { frame, code_hit });
         }
         if self.controller.tme.events.enabled() {
@@ -216,7 +219,7 @@ impl Memory {
                         frame.write(at.page_offset(), piece);
                     }
                     self.controller.write_bytes(place, piece);
-                    self.cache.void_code(place).is_some()
+                    self.void_code(place)
                 }
                 MemType::Wp | MemType::Uc | MemType::UcMinus | MemType::Wc => self.write_past(place, piece),
             };
@@ -244,7 +247,7 @@ impl Memory {
             }
             None => {
                 self.controller.write_bytes(place, bytes);
-                self.cache.void_code(place).is_some()
+                self.void_code(place)
             }
         }
     }
@@ -253,7 +256,14 @@ impl Memory {
     fn write_past(&mut self, place: Place, bytes: &[u8]) -> bool {
         self.cache.flush(&mut self.controller, place, bytes.len() < LINE_BYTES);
         self.controller.write_bytes(place, bytes);
-        self.cache.void_code(place).is_some()
+        self.void_code(place)
+    }
+
+    /// After a write without the cache: true when blocks were decoded from the line.
+    fn void_code(&mut self, place: Place) -> bool {
+        let Some(frame) = self.cache.void_code(place) else { return false };
+        self.code_hits.push(CodeHit { frame, line: place.line() });
+        true
     }
 
     /// The frame that is associated with the page of a full physical address, whether or not lines are resident.
@@ -310,11 +320,11 @@ impl Memory {
     }
 
     /// A device reads. Coherent with lines cached under the same full physical address only (MK specification section
-    /// 5.6); cached lines stay as they are. Addresses that are not RAM read as all ones.
+    /// 5.6); cached lines stay as they are. Addresses that are not RAM, and TDX-private KeyIDs, read as all ones.
     pub fn dma_read(&mut self, address: BusAddr, buf: &mut [u8]) {
         for (at, range) in page_pieces(address, buf.len()) {
             let piece = &mut buf[range];
-            let Some(place) = self.controller.place(at) else {
+            let Some(place) = self.controller.dma_place(at) else {
                 piece.fill(0xFF);
                 continue;
             };
@@ -334,11 +344,11 @@ impl Memory {
     }
 
     /// A device writes. Lines cached under the same full physical address are invalidated, after a write-back if they
-    /// are dirty and not wholly overwritten; DRAM then holds the data. Decoded code that was hit is reported by
-    /// [`take_code_hit`](Self::take_code_hit).
+    /// are dirty and not wholly overwritten; DRAM then holds the data. [`take_code_hit`](Self::take_code_hit) reports
+    /// decoded code that was hit.
     pub fn dma_write(&mut self, address: BusAddr, bytes: &[u8]) {
         for (at, range) in page_pieces(address, bytes.len()) {
-            let Some(place) = self.controller.place(at) else { continue };
+            let Some(place) = self.controller.dma_place(at) else { continue };
             let piece = &bytes[range];
             if let Some(frame) = self.cache.pool.find(place.page, at.page())
                 && (frame.resident() | frame.code()) != 0
@@ -346,9 +356,7 @@ impl Memory {
                 for (at, range) in line_pieces(at, piece.len()) {
                     let place = Place { address: at, ..place };
                     self.cache.flush(&mut self.controller, place, range.len() < LINE_BYTES);
-                    if let Some(frame) = self.cache.void_code(place) {
-                        self.code_hits.push(CodeHit { frame, line: place.line() });
-                    }
+                    self.void_code(place);
                 }
             }
             self.controller.write_bytes(place, piece);
@@ -380,7 +388,8 @@ impl Memory {
         !self.code_hits.is_empty()
     }
 
-    /// A line with decoded code that a device or the loader wrote.
+    /// A line with decoded code that was written, by whomever: blocks of it are void. What [`touch`](Self::touch) and
+    /// [`write`](Self::write) return says the same about one call.
     pub fn take_code_hit(&mut self) -> Option<CodeHit> {
         self.code_hits.pop()
     }
@@ -468,5 +477,33 @@ impl Memory {
                 kid_dirty: layout.keyid(other.bus_page()),
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(change: impl FnOnce(&mut Config)) -> Option<ConfigError> {
+        let mut config = Config { ram_bytes: 4 << 20, ..Config::default() };
+        change(&mut config);
+        Memory::new(config).err()
+    }
+
+    #[test]
+    fn configurations_are_checked() {
+        assert_eq!(error(|_| ()), None);
+        assert_eq!(error(|c| c.ram_bytes = 4097 << 10 | 1), Some(ConfigError::RamSize(4097 << 10 | 1)));
+        assert_eq!(error(|c| c.ram_bytes = 4096), Some(ConfigError::RamSize(4096)));
+        assert!(matches!(error(|c| c.ram_bytes = 1 << 40), Some(ConfigError::RamBeyondKeyid { memory_bits: 40, .. })));
+        assert!(matches!(error(|c| c.ram_bytes = !0xFFF), Some(ConfigError::RamBeyondKeyid { .. })));
+        for ways in [0, 65] {
+            assert_eq!(error(|c| c.cache_ways = ways), Some(ConfigError::CacheWays(ways)));
+        }
+        for bytes in [0, 1 << 9, 3 << 20, (1 << 20) + 64, 2 << 30] {
+            assert_eq!(error(|c| c.cache_bytes = bytes), Some(ConfigError::CacheSize { bytes, ways: 16 }));
+        }
+        assert_eq!(error(|c| (c.cache_bytes, c.cache_ways) = (3 << 18, 12)), None);
+        assert_eq!(error(|c| (c.cache_bytes, c.cache_ways) = (64, 1)), None);
     }
 }

@@ -346,6 +346,33 @@ fn dma_crosses_lines_and_pages_and_skips_what_is_not_ram() {
 }
 
 #[test]
+fn addresses_of_more_than_m_bits_are_not_ram() {
+    let mut mem = keyed();
+    for high in [1 << 46, 1 << 63, u64::MAX << 46] {
+        let at = mem::BusAddr(high | PA);
+        mem.dma_write(at, &P);
+        assert!(mem.touch(at, Access::Write, false).is_none());
+        let mut seen = [0; 64];
+        mem.dma_read(at, &mut seen);
+        assert_eq!(seen, [0xFF; 64]);
+    }
+    mem.dma_write(mem::BusAddr(u64::MAX - 7), &[0x55; 8]);
+    assert_eq!(raw(&mem, PA), [0; 64]);
+}
+
+#[test]
+fn dma_with_a_tdx_private_keyid_is_aborted() {
+    let mut mem = Memory::new(mem::Config { tdx_partition: true, ..config() }).unwrap();
+    assert!(activate(&mut mem, ACTIVATE_K6 | 1 << bits::TDX_RESERVED_KEYID_BITS_SHIFT));
+    for (kid, aborted) in [(31, false), (32, true), (63, true)] {
+        let mut seen = [0; 64];
+        mem.dma_write(via(&mem, PA, kid), &P);
+        mem.dma_read(via(&mem, PA, kid), &mut seen);
+        assert_eq!(seen, if aborted { [0xFF; 64] } else { P });
+    }
+}
+
+#[test]
 fn load_image_goes_through_keyid_0_and_does_not_allocate() {
     let mut mem = activated();
     let image: Vec<u8> = (0..9000u32).map(|i| i as u8).collect();

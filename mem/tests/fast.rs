@@ -103,6 +103,17 @@ fn an_empty_table_misses_whatever_the_masks_and_the_address_are() {
 }
 
 #[test]
+fn bulk_operations_find_the_frame_behind_a_page() {
+    let (mut mem, mut fast) = (keyed(), supervisor());
+    let at = via(&mem, PA, 1);
+    let frame = touch(&mut mem, at, Access::Write);
+    fast.install(VA, deny::WS, frame);
+    assert_eq!(fast.page_for_read(VA + 77), Some(frame));
+    assert_eq!(fast.page_for_write(VA), None);
+    assert_eq!(fast.page_for_read(VA + 4096), None);
+}
+
+#[test]
 fn flushes_and_resets_take_fast_bits_away() {
     let ops: [fn(&mut Memory); 4] =
         [|mem| clflush(mem, PA, 1), Memory::wbinvd, Memory::invd, |mem| mem.reset(x86::platform::ResetKind::Warm)];
@@ -157,6 +168,7 @@ fn a_store_to_decoded_code_is_slow_once_and_voids_it() {
     assert_eq!((frame.exec_ok(), frame.code(), frame.fast_r(), frame.fast_w()), (1, 1, 1, 0));
     assert!(mem.touch(at, Access::Write, false).unwrap().code_hit);
     assert_eq!((frame.exec_ok(), frame.code(), frame.fast_w()), (0, 0, 1));
+    assert_eq!(mem.take_code_hit(), Some(mem::CodeHit { frame, line: 0 }));
     assert!(!mem.touch(at, Access::Write, false).unwrap().code_hit);
 }
 

@@ -201,6 +201,14 @@ fn mk_065_a_keyid_beyond_max_keys_behaves_as_tme_and_raises_the_event() {
 }
 
 #[test]
+fn the_generator_is_chacha20_so_that_seeds_mean_the_same_for_ever() {
+    let mut mem = memory(TmeProfile::Default);
+    // Key, nonce and counter zero: RFC 8439, appendix A.1, test vector 1.
+    let block = hex("76b8e0ada0f13d90405d6ae55386bd28bdd219b8a08ded1aa836efcc8b770dc7");
+    assert_eq!(mem.tme_mut().rng_draw(EntropyStream::TmeKey).unwrap()[..], block);
+}
+
+#[test]
 fn rdrand_has_a_stream_of_its_own_and_can_fail() {
     let (mut one, mut two) = (activated(), activated());
     random(&mut two, 1, &[0; 64], &[0; 64]).unwrap();

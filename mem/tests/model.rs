@@ -23,7 +23,7 @@ const EXCLUDED_PAGE: u64 = 1;
 enum Key {
     Tme,
     Plain,
-    Own(XtsKey),
+    Own(Box<XtsKey>),
 }
 
 struct Line {
@@ -353,7 +353,7 @@ fn one_step(rng: &mut ChaCha8Rng, machine: &mut Machine, model: &mut Model, bypa
                     let key = XtsKey::new(alg, &data[..used], &data[64..64 + used]);
                     let (k1, k2) = (data[..64].try_into().unwrap(), data[64..128].try_into().unwrap());
                     m.tme_mut().program_key(KeyId(kid as u16), pconfig::KEYID_SET_KEY_DIRECT, alg, k1, k2).unwrap();
-                    model.keys[kid as usize] = Key::Own(key);
+                    model.keys[kid as usize] = Key::Own(Box::new(key));
                     return;
                 }
             };
@@ -386,9 +386,7 @@ fn one_step(rng: &mut ChaCha8Rng, machine: &mut Machine, model: &mut Model, bypa
             model.keys.fill(Key::Tme);
         }
     }
-    if !machine.mem.has_retired() {
-        return;
-    }
+    while machine.mem.take_code_hit().is_some() {}
     while let Some(retired) = machine.mem.take_retired() {
         machine.fast.purge_frame(retired.frame);
     }

@@ -29,7 +29,7 @@ impl Cpu {
         if matches!(register, Register::AH | Register::CH | Register::DH | Register::BH) {
             return self.regs[register.number() - 4] >> 8 & 0xFF;
         }
-        let full = self.regs[register.number() & 15];
+        let full = self.regs[register.full_register().number() & 15];
         match register.size() {
             1 => full & 0xFF,
             2 => full & 0xFFFF,
@@ -45,7 +45,7 @@ impl Cpu {
             *r = *r & !0xFF00 | (value & 0xFF) << 8;
             return;
         }
-        let r = &mut self.regs[register.number() & 15];
+        let r = &mut self.regs[register.full_register().number() & 15];
         match register.size() {
             1 => *r = *r & !0xFF | value & 0xFF,
             2 => *r = *r & !0xFFFF | value & 0xFFFF,

@@ -178,10 +178,14 @@ impl ExactCache {
 
     /// Drops every line without write-back.
     pub(crate) fn drop_all(&mut self) {
-        for id in self.resident_lines() {
-            let frame = self.pool.get(id.frame_index()).0;
-            for bits in [&frame.resident, &frame.dirty, &frame.exec_ok, &frame.fast_r, &frame.fast_w] {
-                bits.set(0);
+        for set in 0..self.filled.len() {
+            for at in set * self.ways..set * self.ways + usize::from(self.filled[set]) {
+                let frame = self.pool.get(self.lines[at].frame_index());
+                let bits = frame.0;
+                for bits in [&bits.resident, &bits.dirty, &bits.exec_ok, &bits.fast_r, &bits.fast_w] {
+                    bits.set(0);
+                }
+                self.pool.note_empty(frame);
             }
         }
         self.filled.fill(0);
@@ -226,11 +230,14 @@ impl ExactCache {
     }
 
     /// Takes a line's residency away. Its `code` bit stays ("parked"): the core compares the bytes when they return.
-    fn forget(&self, id: LineId) {
+    fn forget(&mut self, id: LineId) {
         let (frame, line) = (self.pool.get(id.frame_index()), id.line());
         let bit = line_bit(line);
         for bits in [&frame.0.resident, &frame.0.dirty, &frame.0.exec_ok, &frame.0.fast_r, &frame.0.fast_w] {
             bits.set(bits.get() & !bit);
+        }
+        if frame.resident() == 0 {
+            self.pool.note_empty(frame);
         }
         // The veto on a remaining copy under another KeyID may end.
         self.pool.refresh(frame.0.page_index.get(), line);

@@ -2,6 +2,8 @@
 //!
 //! Frames are host-side only. Which frame a page gets, and when it loses it, cannot be seen by the guest.
 
+use std::collections::VecDeque;
+
 use crate::addr::{BusAddr, LINES_PER_PAGE};
 use crate::frame::{Frame, FramePtr, NO_FRAME, SLAB_FRAMES, return_slabs, take_slab};
 use crate::memory::Retired;
@@ -9,13 +11,15 @@ use crate::memory::Retired;
 /// Frames a pool may have at least: 80 MiB of plaintext.
 const POOL_FRAMES: usize = 20 * 1024;
 /// Recycling passes over this many frames with decoded code in search of one without.
-const CODE_PATIENCE: usize = 64;
+const CODE_PATIENCE: usize = 8;
 
 pub(crate) struct FramePool {
     slabs: Vec<&'static [Frame]>,
     frames: Vec<FramePtr>,
     limit: usize,
-    hand: usize,
+    /// Frames that had no resident line when they were queued, the longest empty first. A frame that was filled again
+    /// since then is passed over.
+    empty: VecDeque<u32>,
     /// First frame of each RAM page; the others follow by `Frame::next`.
     heads: Vec<u32>,
     /// Frames that changed their page since the list was last drained.
@@ -34,7 +38,7 @@ impl FramePool {
             slabs: Vec::new(),
             frames: Vec::new(),
             limit,
-            hand: 0,
+            empty: VecDeque::with_capacity(limit),
             heads: vec![NO_FRAME; ram_pages],
             retired: Vec::new(),
             recycled: 0,
@@ -102,29 +106,32 @@ impl FramePool {
         frame
     }
 
-    /// Takes a frame without resident lines from its page, for preference one without decoded code.
+    /// Takes the longest empty frame from its page, but passes over some with decoded code first: decoding costs more
+    /// than a frame.
     fn recycle(&mut self) -> Option<FramePtr> {
-        let mut passed = 0;
-        let mut fallback = None;
-        for _ in 0..self.frames.len() {
-            let frame = self.frames[self.hand];
-            self.hand = if self.hand + 1 == self.frames.len() { 0 } else { self.hand + 1 };
+        let mut patience = CODE_PATIENCE;
+        while let Some(index) = self.empty.pop_front() {
+            let frame = self.get(index);
             if frame.resident() != 0 {
-                continue;
-            }
-            if frame.code() == 0 {
+                frame.0.queued.set(false);
+            } else if frame.code() != 0 && patience > 0 {
+                patience -= 1;
+                self.empty.push_back(index);
+            } else {
+                frame.0.queued.set(false);
                 self.retire(frame);
                 return Some(frame);
             }
-            fallback = Some(frame);
-            passed += 1;
-            if passed == CODE_PATIENCE {
-                break;
-            }
         }
-        let frame = fallback?;
-        self.retire(frame);
-        Some(frame)
+        None
+    }
+
+    /// Notes that a frame's last line has left the cache.
+    #[inline]
+    pub(crate) fn note_empty(&mut self, frame: FramePtr) {
+        if !frame.0.queued.replace(true) {
+            self.empty.push_back(frame.index());
+        }
     }
 
     fn retire(&mut self, frame: FramePtr) {

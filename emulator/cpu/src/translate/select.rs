@@ -14,7 +14,8 @@ fn reg(r: Register) -> u8 {
     if matches!(r, Register::AH | Register::CH | Register::DH | Register::BH) {
         return (r.number() as u8 - 4) * 8 + 1;
     }
-    if r.is_gpr8() { r.number() as u8 * 8 } else { r.number() as u8 }
+    // iced numbers SPL..R15L after AH..BH.
+    if r.is_gpr8() { r.full_register().number() as u8 * 8 } else { r.number() as u8 }
 }
 
 fn operand_size(insn: &Instruction, n: u32) -> usize {

@@ -3,8 +3,8 @@
 //! The SDM (Vol. 2B, "RCPPS", "RSQRTPS") bounds the relative error by 1.5 * 2^-12 and leaves the rest to the
 //! implementation; processors differ. Here the result is pinned: the exact value rounded to 12 fraction bits (a relative
 //! error of at most 2^-13), to nearest and upwards when halfway, computed in integers. Neither MXCSR nor the host takes
-//! part, and no exceptions are raised. As the SDM says: denormal operands are zeros of their sign,
-//! results that would be denormal are zeros, SNaNs become quiet.
+//! part, and no exceptions are raised. As the SDM says: denormal operands are zeros of their sign, results that would be
+//! denormal are zeros, SNaNs become quiet.
 
 use super::format::SINGLE;
 use super::lanes::{low, map};

@@ -3,7 +3,8 @@
 //! Each function takes the first (destination) and the second source. MMX forms use the low 64 bits, see
 //! [`super::lanes`]; `W` is the width of the vector in bytes where it matters.
 
-use super::lanes::{Lane, compare, map, map2};
+use super::host::sse2::*;
+use super::lanes::{Lane, map, map2};
 use super::operands::exec;
 use super::shuffle::deinterleave;
 use crate::ExecFn;
@@ -19,66 +20,22 @@ macro_rules! lane_wise {
 }
 
 lane_wise! {
-    paddb: u8, u8::wrapping_add;
-    paddw: u16, u16::wrapping_add;
-    paddd: u32, u32::wrapping_add;
-    paddq: u64, u64::wrapping_add;
-    paddsb: i8, i8::saturating_add;
-    paddsw: i16, i16::saturating_add;
-    paddusb: u8, u8::saturating_add;
-    paddusw: u16, u16::saturating_add;
-    psubb: u8, u8::wrapping_sub;
-    psubw: u16, u16::wrapping_sub;
-    psubd: u32, u32::wrapping_sub;
-    psubq: u64, u64::wrapping_sub;
-    psubsb: i8, i8::saturating_sub;
-    psubsw: i16, i16::saturating_sub;
-    psubusb: u8, u8::saturating_sub;
-    psubusw: u16, u16::saturating_sub;
-    pmullw: u16, u16::wrapping_mul;
-    pmulhw: i16, |x, y| ((i32::from(x) * i32::from(y)) >> 16) as i16;
-    pmulhuw: u16, |x, y| ((u32::from(x) * u32::from(y)) >> 16) as u16;
     pmulhrsw: i16, |x, y| ((((i32::from(x) * i32::from(y)) >> 14) + 1) >> 1) as i16;
     pmulld: u32, u32::wrapping_mul;
-    pmuludq: u64, |x, y| (x & 0xFFFF_FFFF) * (y & 0xFFFF_FFFF);
     pmuldq: i64, |x, y| i64::from(x as i32) * i64::from(y as i32);
-    pavgb: u8, |x, y| ((u16::from(x) + u16::from(y) + 1) >> 1) as u8;
-    pavgw: u16, |x, y| ((u32::from(x) + u32::from(y) + 1) >> 1) as u16;
-    pminub: u8, u8::min;
     pminuw: u16, u16::min;
     pminud: u32, u32::min;
     pminsb: i8, i8::min;
-    pminsw: i16, i16::min;
     pminsd: i32, i32::min;
-    pmaxub: u8, u8::max;
     pmaxuw: u16, u16::max;
     pmaxud: u32, u32::max;
     pmaxsb: i8, i8::max;
-    pmaxsw: i16, i16::max;
     pmaxsd: i32, i32::max;
+    pcmpeqq: u64, |x, y| if x == y { u64::MAX } else { 0 };
+    pcmpgtq: i64, |x, y| if x > y { -1 } else { 0 };
     psignb: i8, |x, y| if y < 0 { x.wrapping_neg() } else if y == 0 { 0 } else { x };
     psignw: i16, |x, y| if y < 0 { x.wrapping_neg() } else if y == 0 { 0 } else { x };
     psignd: i32, |x, y| if y < 0 { x.wrapping_neg() } else if y == 0 { 0 } else { x };
-}
-
-macro_rules! comparisons {
-    ($($name:ident: $t:ty, $op:tt;)*) => {$(
-        #[inline(always)]
-        pub fn $name(a: u128, b: u128) -> u128 {
-            compare::<$t>(a, b, |x, y| x $op y)
-        }
-    )*};
-}
-
-comparisons! {
-    pcmpeqb: u8, ==;
-    pcmpeqw: u16, ==;
-    pcmpeqd: u32, ==;
-    pcmpeqq: u64, ==;
-    pcmpgtb: i8, >;
-    pcmpgtw: i16, >;
-    pcmpgtd: i32, >;
-    pcmpgtq: i64, >;
 }
 
 pub fn pand(a: u128, b: u128) -> u128 {
@@ -109,23 +66,11 @@ pub fn pabsd(_: u128, b: u128) -> u128 {
     map::<i32>(b, i32::wrapping_abs)
 }
 
-/// Only (-32768)² + (-32768)² overflows, and wraps.
-pub fn pmaddwd(a: u128, b: u128) -> u128 {
-    let (a, b) = (i16::split(a), i16::split(b));
-    let product = |i: usize| i32::from(a[i]) * i32::from(b[i]);
-    i32::join(std::array::from_fn(|i| product(2 * i).wrapping_add(product(2 * i + 1))))
-}
-
 /// Unsigned bytes of the destination times signed bytes of the source.
 pub fn pmaddubsw(a: u128, b: u128) -> u128 {
     let (a, b) = (u8::split(a), i8::split(b));
     let product = |i: usize| i16::from(a[i]) * i16::from(b[i]);
     i16::join(std::array::from_fn(|i| product(2 * i).saturating_add(product(2 * i + 1))))
-}
-
-pub fn psadbw(a: u128, b: u128) -> u128 {
-    let (a, b) = (u8::split(a), u8::split(b));
-    u64::join(std::array::from_fn(|half| (half * 8..half * 8 + 8).map(|i| u64::from(a[i].abs_diff(b[i]))).sum()))
 }
 
 /// Sums of absolute differences of four bytes of `b` with eight overlapping groups of `a`.

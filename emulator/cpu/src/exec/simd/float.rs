@@ -3,9 +3,9 @@
 use super::format::{DOUBLE, Format, SINGLE};
 use super::host;
 use super::lanes::low;
-use super::mxcsr::{OE, PE, UE, host_control, raise, reported, unmasked};
+use super::mxcsr::{OE, PE, UE, deliver, host_control, raise, reported, unmasked};
 use super::operands::*;
-use super::shuffle::deinterleave;
+use super::shuffle::{deinterleave, movddup, pshufd};
 use crate::ExecFn;
 use crate::state::Cpu;
 use iced_x86::{Code, Instruction};
@@ -252,35 +252,61 @@ fn select_lanes(v: u128, bits: u32, select: u8) -> u128 {
     (0..128 / bits).fold(0, |r, i| if select >> i & 1 != 0 { r | v & (((1 << bits) - 1) << (bits * i)) } else { r })
 }
 
-/// DPPS: multiplications, two additions and a last one. An unmasked exception ends it at that step.
-pub fn dpps(mxcsr: u32, a: u128, b: u128, imm: u8) -> Outcome {
-    let stop = |flags| unmasked(mxcsr, reported(mxcsr, flags)) != 0;
-    let (products, mul_flags) = mulps(mxcsr, select_lanes(a, 32, imm >> 4), select_lanes(b, 32, imm >> 4));
-    if stop(mul_flags) {
-        return (0, mul_flags);
-    }
-    // Only the low two elements of the sums mean something.
-    let (even, odd) = deinterleave::<u32, 16>(products, 0);
-    let (sums, add_flags) = addps(mxcsr, even, odd);
-    if stop(add_flags) {
-        return (0, mul_flags | add_flags);
-    }
-    let (sum, last_flags) = addss(mxcsr, low::<4>(sums), low::<4>(sums >> 32));
-    let sum = low::<4>(sum);
-    let all = sum | sum << 32 | sum << 64 | sum << 96;
-    (select_lanes(all, 32, imm), mul_flags | add_flags | last_flags)
+/// The steps of a dot product. Each is an operation of its own as exceptions go: an unmasked one ends the instruction
+/// with the flags of the steps before it (SDM Vol. 2A, "DPPD", "DPPS").
+struct Steps {
+    mxcsr: u32,
+    flags: u32,
 }
 
-/// DPPD: multiplications and an addition.
-pub fn dppd(mxcsr: u32, a: u128, b: u128, imm: u8) -> Outcome {
-    let select = imm >> 4 & 3;
-    let (products, mul_flags) = mulpd(mxcsr, select_lanes(a, 64, select), select_lanes(b, 64, select));
-    if unmasked(mxcsr, reported(mxcsr, mul_flags)) != 0 {
-        return (0, mul_flags);
+impl Steps {
+    /// The result of a step, or the flags at its unmasked exception.
+    fn run(&mut self, f: impl FnOnce(u32, u128, u128) -> Outcome, a: u128, b: u128) -> Result<u128, u32> {
+        let (value, flags) = f(self.mxcsr, a, b);
+        let flags = reported(self.mxcsr, flags);
+        self.flags |= flags;
+        if unmasked(self.mxcsr, flags) != 0 { Err(self.flags) } else { Ok(value) }
     }
-    let (sum, add_flags) = addsd(mxcsr, low::<8>(products), products >> 64);
-    let sum = low::<8>(sum);
-    (select_lanes(sum | sum << 64, 64, imm & 3), mul_flags | add_flags)
+}
+
+/// DPPS: multiplications, two additions and a last one. The flags are those to report.
+pub fn dpps(mxcsr: u32, a: u128, b: u128, imm: u8) -> Outcome {
+    let mut steps = Steps { mxcsr, flags: 0 };
+    let mut sum = || {
+        let products = steps.run(mulps, select_lanes(a, 32, imm >> 4), select_lanes(b, 32, imm >> 4))?;
+        // Only the low two elements of the sums mean something.
+        let (even, odd) = deinterleave::<u32, 16>(products, 0);
+        let sums = steps.run(addps, even, odd)?;
+        steps.run(addss, low::<4>(sums), low::<4>(sums >> 32))
+    };
+    match sum() {
+        Ok(sum) => (select_lanes(pshufd(0, sum, 0), 32, imm), steps.flags),
+        Err(flags) => (a, flags),
+    }
+}
+
+/// DPPD: multiplications and an addition. The flags are those to report.
+pub fn dppd(mxcsr: u32, a: u128, b: u128, imm: u8) -> Outcome {
+    let mut steps = Steps { mxcsr, flags: 0 };
+    let mut sum = || {
+        let products = steps.run(mulpd, select_lanes(a, 64, imm >> 4), select_lanes(b, 64, imm >> 4))?;
+        steps.run(addsd, low::<8>(products), products >> 64)
+    };
+    match sum() {
+        Ok(sum) => (select_lanes(movddup(sum), 64, imm), steps.flags),
+        Err(flags) => (a, flags),
+    }
+}
+
+/// DPPS, DPPD
+#[inline(always)]
+fn dot_product(cpu: &mut Cpu, insn: &Instruction, f: impl FnOnce(u32, u128, u128, u8) -> Outcome) -> Done {
+    check_sse(cpu)?;
+    let src = xmm_m128(cpu, insn, 1)?;
+    let (value, flags) = f(cpu.mxcsr, xmm(cpu, insn, 0), src, insn.immediate8());
+    deliver(cpu, flags)?;
+    set_xmm(cpu, insn, 0, value);
+    Ok(())
 }
 
 /// COMISS, COMISD, UCOMISS, UCOMISD
@@ -365,8 +391,8 @@ pub fn lookup(code: Code) -> Option<ExecFn> {
         Hsubpd_xmm_xmmm128 => function!(packed hsubpd),
         Addsubps_xmm_xmmm128 => function!(packed addsubps),
         Addsubpd_xmm_xmmm128 => function!(packed addsubpd),
-        Dpps_xmm_xmmm128_imm8 => function!(packed_imm dpps),
-        Dppd_xmm_xmmm128_imm8 => function!(packed_imm dppd),
+        Dpps_xmm_xmmm128_imm8 => |cpu, insn| dot_product(cpu, insn, dpps),
+        Dppd_xmm_xmmm128_imm8 => |cpu, insn| dot_product(cpu, insn, dppd),
         Cmpps_xmm_xmmm128_imm8 => function!(packed_imm cmpps),
         Cmppd_xmm_xmmm128_imm8 => function!(packed_imm cmppd),
         Cmpss_xmm_xmmm32_imm8 => function!(scalar_imm cmpss),

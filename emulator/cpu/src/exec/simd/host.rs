@@ -1,9 +1,9 @@
-//! Floating-point instructions on the host's SSE unit. The only `unsafe` code of this module.
+//! Instructions on the host's SSE unit. The only `unsafe` code of this module.
 //!
-//! Each function takes a value for MXCSR whose exceptions are all masked, runs one instruction under it and returns the
-//! result with the flags the instruction set. The host's own MXCSR is restored before any other code can run: the
-//! compiler assumes that it has its default value. Everything here is SSE2, which every x86-64 host has; SSE3 and SSE4.1
-//! instructions are composed from it.
+//! Each floating-point function takes a value for MXCSR whose exceptions are all masked, runs one instruction under it
+//! and returns the result with the flags the instruction set. The host's own MXCSR is restored before any other code can
+//! run: the compiler assumes that it has its default value. Everything here is SSE2, which every x86-64 host has; SSE3
+//! and SSE4.1 instructions are composed from it.
 #![allow(unsafe_code)]
 
 use super::mxcsr;
@@ -23,18 +23,95 @@ pub fn host_supported() -> Result<(), &'static str> {
     if mask & mxcsr::DAZ != 0 { Ok(()) } else { Err("denormals-are-zeros (MXCSR.DAZ)") }
 }
 
+/// A vector in a host register.
 #[inline(always)]
 fn vector(v: u128) -> __m128i {
     // SAFETY: `v` is 16 readable bytes; SSE2 is part of x86-64.
     unsafe { _mm_loadu_si128((&raw const v).cast()) }
 }
 
+/// The contents of a host register.
 #[inline(always)]
 fn bits(v: __m128i) -> u128 {
     let mut r = 0u128;
     // SAFETY: `r` is 16 writable bytes; SSE2 is part of x86-64.
     unsafe { _mm_storeu_si128((&raw mut r).cast(), v) };
     r
+}
+
+/// Integer instructions of SSE2: `name(a, b)`. Lane-wise ones serve MMX with the low 64 bits.
+pub mod sse2 {
+    use super::{bits, vector};
+    use std::arch::x86_64::*;
+
+    macro_rules! integer_ops {
+        ($($name:ident: $intrinsic:ident;)*) => {$(
+            #[inline(always)]
+            pub fn $name(a: u128, b: u128) -> u128 {
+                // SAFETY: needs SSE2, which is part of x86-64.
+                bits(unsafe { $intrinsic(vector(a), vector(b)) })
+            }
+        )*};
+    }
+
+    integer_ops! {
+        paddb: _mm_add_epi8;
+        psubb: _mm_sub_epi8;
+        paddw: _mm_add_epi16;
+        psubw: _mm_sub_epi16;
+        paddd: _mm_add_epi32;
+        psubd: _mm_sub_epi32;
+        paddq: _mm_add_epi64;
+        psubq: _mm_sub_epi64;
+        paddsb: _mm_adds_epi8;
+        paddusb: _mm_adds_epu8;
+        psubsb: _mm_subs_epi8;
+        psubusb: _mm_subs_epu8;
+        pavgb: _mm_avg_epu8;
+        paddsw: _mm_adds_epi16;
+        paddusw: _mm_adds_epu16;
+        psubsw: _mm_subs_epi16;
+        psubusw: _mm_subs_epu16;
+        pavgw: _mm_avg_epu16;
+        pcmpeqb: _mm_cmpeq_epi8;
+        pcmpgtb: _mm_cmpgt_epi8;
+        pcmpeqw: _mm_cmpeq_epi16;
+        pcmpgtw: _mm_cmpgt_epi16;
+        pcmpeqd: _mm_cmpeq_epi32;
+        pcmpgtd: _mm_cmpgt_epi32;
+        pmullw: _mm_mullo_epi16;
+        pmulhw: _mm_mulhi_epi16;
+        pmulhuw: _mm_mulhi_epu16;
+        pmuludq: _mm_mul_epu32;
+        pminub: _mm_min_epu8;
+        pmaxub: _mm_max_epu8;
+        pminsw: _mm_min_epi16;
+        pmaxsw: _mm_max_epi16;
+        pmaddwd: _mm_madd_epi16;
+        psadbw: _mm_sad_epu8;
+        punpcklbw: _mm_unpacklo_epi8;
+        punpcklwd: _mm_unpacklo_epi16;
+        punpckldq: _mm_unpacklo_epi32;
+        punpcklqdq: _mm_unpacklo_epi64;
+        psllw: _mm_sll_epi16;
+        pslld: _mm_sll_epi32;
+        psllq: _mm_sll_epi64;
+        psrlw: _mm_srl_epi16;
+        psrld: _mm_srl_epi32;
+        psrlq: _mm_srl_epi64;
+        psraw: _mm_sra_epi16;
+        psrad: _mm_sra_epi32;
+        packsswb_128: _mm_packs_epi16;
+        packssdw_128: _mm_packs_epi32;
+        packuswb_128: _mm_packus_epi16;
+    }
+
+    /// The signs of the bytes.
+    #[inline(always)]
+    pub fn pmovmskb(v: u128) -> u64 {
+        // SAFETY: needs SSE2, which is part of x86-64.
+        u64::from(unsafe { _mm_movemask_epi8(vector(v)) } as u32)
+    }
 }
 
 /// `name(control, dst, src)`: an instruction `xmm, xmm`.

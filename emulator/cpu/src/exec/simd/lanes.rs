@@ -58,29 +58,6 @@ pub fn map2<L: Lane>(a: u128, b: u128, f: impl Fn(L, L) -> L) -> u128 {
     L::join(r)
 }
 
-/// A lane of the same width, all ones or all zeros.
-#[inline(always)]
-pub fn compare<L: Lane + From<bool> + WrappingNegate>(a: u128, b: u128, f: impl Fn(L, L) -> bool) -> u128 {
-    map2(a, b, |x, y| L::from(f(x, y)).negated())
-}
-
-/// Two's complement negation that wraps.
-pub trait WrappingNegate {
-    fn negated(self) -> Self;
-}
-
-macro_rules! negate {
-    ($($t:ty)*) => {$(
-        impl WrappingNegate for $t {
-            #[inline(always)]
-            fn negated(self) -> $t {
-                self.wrapping_neg()
-            }
-        }
-    )*};
-}
-negate!(u8 i8 u16 i16 u32 i32 u64 i64);
-
 /// The low `W` bytes of a vector.
 #[inline(always)]
 pub fn low<const W: usize>(v: u128) -> u128 {

@@ -1,9 +1,10 @@
 //! MMX, SSE to SSE4.2, AES-NI, PCLMULQDQ in their legacy encodings (SDM Vol. 1, chapters 9 to 12; Vol. 2).
 //!
-//! Integer instructions are pure functions of vectors ([`arithmetic`], [`shuffle`], [`crypto`], [`string`]) put into an
-//! operand form ([`operands`]). Floating-point instructions run on the host's SSE unit ([`host`]) under the guest's
-//! rounding controls with all exceptions masked; [`float`] then derives what the guest's masks make of them. RCPPS and
-//! RSQRTPS are the exception: their results differ between processors, so they are computed here ([`approximate`]).
+//! Integer instructions are pure functions of vectors (`arithmetic`, `shuffle`, `crypto`, `string`) put into an operand
+//! form (`operands`). Those of SSE2, which every x86-64 host has, are the host's own; later ones are computed.
+//! Floating-point instructions run on the host's SSE unit (`host`) under the guest's rounding controls with all
+//! exceptions masked; `float` then derives what the guest's masks make of them. RCPPS and RSQRTPS are the exception:
+//! their results differ between processors, so they are computed here (`approximate`).
 
 mod approximate;
 mod arithmetic;
@@ -37,3 +38,6 @@ pub fn lookup(code: Code) -> Option<ExecFn> {
         .or_else(|| string::lookup(code))
         .or_else(|| crypto::lookup(code))
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,10 +48,15 @@ pub fn reported(mxcsr: u32, flags: u32) -> u32 {
     if unmasked(mxcsr, flags & PRE_COMPUTATION) != 0 { flags & PRE_COMPUTATION } else { flags }
 }
 
-/// Sets the flags of an operation in MXCSR. `Err` if one is unmasked: the destination must not be written.
+/// Delivers the exceptions of an operation, see [`reported`].
 #[inline(always)]
 pub fn raise(cpu: &mut Cpu, flags: u32) -> Result<(), Exception> {
-    let flags = reported(cpu.mxcsr, flags);
+    deliver(cpu, reported(cpu.mxcsr, flags))
+}
+
+/// Sets flags in MXCSR. `Err` if one is unmasked: the destination must not be written.
+#[inline(always)]
+pub fn deliver(cpu: &mut Cpu, flags: u32) -> Result<(), Exception> {
     let fault = unmasked(cpu.mxcsr, flags) != 0;
     cpu.mxcsr |= flags;
     if !fault {

@@ -3,6 +3,7 @@
 use super::float::{Outcome, packed, scalar};
 use super::format::{DOUBLE, Format, SINGLE};
 use super::mxcsr::{DAZ, IE, PE, RC_SHIFT};
+use super::shuffle::insert;
 use crate::ExecFn;
 use iced_x86::Code;
 
@@ -64,30 +65,37 @@ fn round(format: Format, mxcsr: u32, x: u64, imm: u8) -> (u64, u32) {
 }
 
 /// Rounds the low `count` elements of `b`; the others are `a`'s.
-fn round_elements(format: Format, count: usize, mxcsr: u32, (a, b): (u128, u128), imm: u8) -> Outcome {
-    let mut outcome = (a, 0);
-    for i in 0..count {
-        let (x, flags) = round(format, mxcsr, format.element(b, i), imm);
-        outcome = (super::shuffle::insert(outcome.0, x, format.bits, i as u32), outcome.1 | flags);
-    }
-    outcome
+#[inline(always)]
+fn round_elements(format: Format, count: u32, mxcsr: u32, (a, b): (u128, u128), imm: u8) -> Outcome {
+    (0..count).fold((a, 0), |(v, all), i| {
+        let (x, flags) = round(format, mxcsr, format.element(b, i as usize), imm);
+        (insert(v, x, format.bits, i), all | flags)
+    })
+}
+
+pub fn roundps(mxcsr: u32, a: u128, b: u128, imm: u8) -> Outcome {
+    round_elements(SINGLE, 4, mxcsr, (a, b), imm)
+}
+
+pub fn roundpd(mxcsr: u32, a: u128, b: u128, imm: u8) -> Outcome {
+    round_elements(DOUBLE, 2, mxcsr, (a, b), imm)
+}
+
+pub fn roundss(mxcsr: u32, a: u128, b: u128, imm: u8) -> Outcome {
+    round_elements(SINGLE, 1, mxcsr, (a, b), imm)
+}
+
+pub fn roundsd(mxcsr: u32, a: u128, b: u128, imm: u8) -> Outcome {
+    round_elements(DOUBLE, 1, mxcsr, (a, b), imm)
 }
 
 pub fn lookup(code: Code) -> Option<ExecFn> {
     use Code::*;
     let f: ExecFn = match code {
-        Roundps_xmm_xmmm128_imm8 => {
-            |cpu, insn| packed(cpu, insn, |m, a, b| round_elements(SINGLE, 4, m, (a, b), insn.immediate8()))
-        }
-        Roundpd_xmm_xmmm128_imm8 => {
-            |cpu, insn| packed(cpu, insn, |m, a, b| round_elements(DOUBLE, 2, m, (a, b), insn.immediate8()))
-        }
-        Roundss_xmm_xmmm32_imm8 => {
-            |cpu, insn| scalar(cpu, insn, |m, a, b| round_elements(SINGLE, 1, m, (a, b), insn.immediate8()))
-        }
-        Roundsd_xmm_xmmm64_imm8 => {
-            |cpu, insn| scalar(cpu, insn, |m, a, b| round_elements(DOUBLE, 1, m, (a, b), insn.immediate8()))
-        }
+        Roundps_xmm_xmmm128_imm8 => |cpu, insn| packed(cpu, insn, |m, a, b| roundps(m, a, b, insn.immediate8())),
+        Roundpd_xmm_xmmm128_imm8 => |cpu, insn| packed(cpu, insn, |m, a, b| roundpd(m, a, b, insn.immediate8())),
+        Roundss_xmm_xmmm32_imm8 => |cpu, insn| scalar(cpu, insn, |m, a, b| roundss(m, a, b, insn.immediate8())),
+        Roundsd_xmm_xmmm64_imm8 => |cpu, insn| scalar(cpu, insn, |m, a, b| roundsd(m, a, b, insn.immediate8())),
         _ => return None,
     };
     Some(f)

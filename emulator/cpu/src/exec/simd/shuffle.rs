@@ -1,6 +1,7 @@
 //! Packing, unpacking, shuffling, blending, widening and shifting (SDM Vol. 2). Conventions as in
 //! [`super::arithmetic`].
 
+use super::host::sse2::*;
 use super::lanes::{Lane, low, map, map2};
 use super::operands::exec;
 use crate::ExecFn;
@@ -22,57 +23,45 @@ pub fn deinterleave<L: Lane, const W: usize>(a: u128, b: u128) -> (u128, u128) {
     (L::join(even), L::join(odd))
 }
 
-/// Lanes of `a` and `b` in turns, from lane `first` on.
-#[inline(always)]
-fn interleave<L: Lane>(a: u128, b: u128, first: usize) -> u128 {
-    let (a, b) = (L::split(a), L::split(b));
-    let mut r = L::split(0);
-    for (i, x) in r.as_mut().iter_mut().enumerate() {
-        let from = if i % 2 == 0 { &a } else { &b };
-        *x = from.as_ref()[first + i / 2];
-    }
-    L::join(r)
+/// The high halves of `W`-byte vectors unpack as the low halves of shifted ones do.
+macro_rules! unpack_high {
+    ($($name:ident: $low:ident;)*) => {$(
+        #[inline(always)]
+        pub fn $name<const W: u32>(a: u128, b: u128) -> u128 {
+            $low(a >> (W * 4), b >> (W * 4))
+        }
+    )*};
 }
 
-#[inline(always)]
-pub fn unpack_low<L: Lane>(a: u128, b: u128) -> u128 {
-    interleave::<L>(a, b, 0)
+unpack_high! {
+    punpckhbw: punpcklbw;
+    punpckhwd: punpcklwd;
+    punpckhdq: punpckldq;
+    punpckhqdq: punpcklqdq;
 }
 
-/// The high halves of `W`-byte vectors.
-#[inline(always)]
-pub fn unpack_high<L: Lane, const W: usize>(a: u128, b: u128) -> u128 {
-    let half = W as u32 * 4;
-    interleave::<L>(a >> half, b >> half, 0)
+/// Packing with saturation: lanes of `a`, then lanes of `b`. Two 64-bit operands are one vector for the host.
+macro_rules! pack {
+    ($($name:ident: $pack:ident;)*) => {$(
+        #[inline(always)]
+        pub fn $name<const W: usize>(a: u128, b: u128) -> u128 {
+            if W == 8 { $pack(movlhps(a, b), 0) } else { $pack(a, b) }
+        }
+    )*};
 }
 
-/// Packs with saturation: lanes of `a`, then lanes of `b`, each narrowed by `f`.
-#[inline(always)]
-fn pack<L: Lane, N: Lane, const W: usize>(a: u128, b: u128, f: impl Fn(L) -> N) -> u128 {
-    let n = W / size_of::<L>();
-    let (a, b) = (L::split(a), L::split(b));
-    let mut r = N::split(0);
-    for i in 0..n {
-        r.as_mut()[i] = f(a.as_ref()[i]);
-        r.as_mut()[n + i] = f(b.as_ref()[i]);
-    }
-    N::join(r)
+pack! {
+    packsswb: packsswb_128;
+    packssdw: packssdw_128;
+    packuswb: packuswb_128;
 }
 
-pub fn packsswb<const W: usize>(a: u128, b: u128) -> u128 {
-    pack::<i16, i8, W>(a, b, |x| x.clamp(i8::MIN.into(), i8::MAX.into()) as i8)
-}
-
-pub fn packssdw<const W: usize>(a: u128, b: u128) -> u128 {
-    pack::<i32, i16, W>(a, b, |x| x.clamp(i16::MIN.into(), i16::MAX.into()) as i16)
-}
-
-pub fn packuswb<const W: usize>(a: u128, b: u128) -> u128 {
-    pack::<i16, u8, W>(a, b, |x| x.clamp(0, u8::MAX.into()) as u8)
-}
-
-pub fn packusdw<const W: usize>(a: u128, b: u128) -> u128 {
-    pack::<i32, u16, W>(a, b, |x| x.clamp(0, u16::MAX.into()) as u16)
+pub fn packusdw(a: u128, b: u128) -> u128 {
+    let (a, b) = (i32::split(a), i32::split(b));
+    u16::join(std::array::from_fn(|i| {
+        let x = if i < 4 { a[i] } else { b[i - 4] };
+        x.clamp(0, u16::MAX.into()) as u16
+    }))
 }
 
 /// Lane `imm[2i+1:2i]` of `v` for each of four lanes.
@@ -208,33 +197,6 @@ widening! {
     pmovzxdq: u32, u64;
 }
 
-/// Shifts of lanes by the count in the low 64 bits of `b`. Counts above the width give zeros or sign bits.
-macro_rules! shifts {
-    ($($name:ident: $t:ty, $shift:expr, $over:expr;)*) => {$(
-        #[inline(always)]
-        pub fn $name(a: u128, b: u128) -> u128 {
-            let count = b as u64;
-            if count < u64::from(<$t>::BITS) {
-                let shift: fn($t, u32) -> $t = $shift;
-                map::<$t>(a, |x| shift(x, count as u32))
-            } else {
-                map::<$t>(a, $over)
-            }
-        }
-    )*};
-}
-
-shifts! {
-    psllw: u16, |x, n| x << n, |_| 0;
-    pslld: u32, |x, n| x << n, |_| 0;
-    psllq: u64, |x, n| x << n, |_| 0;
-    psrlw: u16, |x, n| x >> n, |_| 0;
-    psrld: u32, |x, n| x >> n, |_| 0;
-    psrlq: u64, |x, n| x >> n, |_| 0;
-    psraw: i16, |x, n| x >> n, |x| x >> 15;
-    psrad: i32, |x, n| x >> n, |x| x >> 31;
-}
-
 pub fn pslldq(a: u128, count: u128) -> u128 {
     if count < 16 { a << (count as u32 * 8) } else { 0 }
 }
@@ -243,11 +205,14 @@ pub fn psrldq(a: u128, count: u128) -> u128 {
     if count < 16 { a >> (count as u32 * 8) } else { 0 }
 }
 
-/// Bit `i` of the result is the sign of lane `i`. `L` is a signed integer type.
-#[inline(always)]
-pub fn sign_mask<L: Lane + PartialOrd + Default>(v: u128) -> u64 {
-    let lanes = L::split(v);
-    lanes.as_ref().iter().enumerate().fold(0, |m, (i, &x)| m | u64::from(x < L::default()) << i)
+/// MOVMSKPS: the signs of the doublewords.
+pub fn movmskps(v: u128) -> u64 {
+    i32::split(v).iter().rev().fold(0, |m, &x| m << 1 | u64::from(x < 0))
+}
+
+/// MOVMSKPD: the signs of the quadwords.
+pub fn movmskpd(v: u128) -> u64 {
+    i64::split(v).iter().rev().fold(0, |m, &x| m << 1 | u64::from(x < 0))
 }
 
 /// INSERTPS with the source element already selected: imm[5:4] is its place, imm[3:0] the lanes to clear.
@@ -276,20 +241,20 @@ pub fn extract(v: u128, bits: u32, lane: u32) -> u64 {
 pub fn lookup(code: Code) -> Option<ExecFn> {
     use Code::*;
     let f: ExecFn = match code {
-        Punpcklbw_mm_mmm32 => exec!(mm_binary, unpack_low::<u8>),
-        Punpcklbw_xmm_xmmm128 => exec!(xmm_binary, unpack_low::<u8>),
-        Punpcklwd_mm_mmm32 => exec!(mm_binary, unpack_low::<u16>),
-        Punpcklwd_xmm_xmmm128 => exec!(xmm_binary, unpack_low::<u16>),
-        Punpckldq_mm_mmm32 => exec!(mm_binary, unpack_low::<u32>),
-        Punpckldq_xmm_xmmm128 | Unpcklps_xmm_xmmm128 => exec!(xmm_binary, unpack_low::<u32>),
-        Punpcklqdq_xmm_xmmm128 | Unpcklpd_xmm_xmmm128 => exec!(xmm_binary, unpack_low::<u64>),
-        Punpckhbw_mm_mmm64 => exec!(mm_binary, unpack_high::<u8, 8>),
-        Punpckhbw_xmm_xmmm128 => exec!(xmm_binary, unpack_high::<u8, 16>),
-        Punpckhwd_mm_mmm64 => exec!(mm_binary, unpack_high::<u16, 8>),
-        Punpckhwd_xmm_xmmm128 => exec!(xmm_binary, unpack_high::<u16, 16>),
-        Punpckhdq_mm_mmm64 => exec!(mm_binary, unpack_high::<u32, 8>),
-        Punpckhdq_xmm_xmmm128 | Unpckhps_xmm_xmmm128 => exec!(xmm_binary, unpack_high::<u32, 16>),
-        Punpckhqdq_xmm_xmmm128 | Unpckhpd_xmm_xmmm128 => exec!(xmm_binary, unpack_high::<u64, 16>),
+        Punpcklbw_mm_mmm32 => exec!(mm_binary, punpcklbw),
+        Punpcklbw_xmm_xmmm128 => exec!(xmm_binary, punpcklbw),
+        Punpcklwd_mm_mmm32 => exec!(mm_binary, punpcklwd),
+        Punpcklwd_xmm_xmmm128 => exec!(xmm_binary, punpcklwd),
+        Punpckldq_mm_mmm32 => exec!(mm_binary, punpckldq),
+        Punpckldq_xmm_xmmm128 | Unpcklps_xmm_xmmm128 => exec!(xmm_binary, punpckldq),
+        Punpcklqdq_xmm_xmmm128 | Unpcklpd_xmm_xmmm128 => exec!(xmm_binary, punpcklqdq),
+        Punpckhbw_mm_mmm64 => exec!(mm_binary, punpckhbw::<8>),
+        Punpckhbw_xmm_xmmm128 => exec!(xmm_binary, punpckhbw::<16>),
+        Punpckhwd_mm_mmm64 => exec!(mm_binary, punpckhwd::<8>),
+        Punpckhwd_xmm_xmmm128 => exec!(xmm_binary, punpckhwd::<16>),
+        Punpckhdq_mm_mmm64 => exec!(mm_binary, punpckhdq::<8>),
+        Punpckhdq_xmm_xmmm128 | Unpckhps_xmm_xmmm128 => exec!(xmm_binary, punpckhdq::<16>),
+        Punpckhqdq_xmm_xmmm128 | Unpckhpd_xmm_xmmm128 => exec!(xmm_binary, punpckhqdq::<16>),
 
         Packsswb_mm_mmm64 => exec!(mm_binary, packsswb::<8>),
         Packsswb_xmm_xmmm128 => exec!(xmm_binary, packsswb::<16>),
@@ -297,7 +262,7 @@ pub fn lookup(code: Code) -> Option<ExecFn> {
         Packssdw_xmm_xmmm128 => exec!(xmm_binary, packssdw::<16>),
         Packuswb_mm_mmm64 => exec!(mm_binary, packuswb::<8>),
         Packuswb_xmm_xmmm128 => exec!(xmm_binary, packuswb::<16>),
-        Packusdw_xmm_xmmm128 => exec!(xmm_binary, packusdw::<16>),
+        Packusdw_xmm_xmmm128 => exec!(xmm_binary, packusdw),
 
         Pshufw_mm_mmm64_imm8 => exec!(mm_binary_imm, pshuflw),
         Pshufd_xmm_xmmm128_imm8 => exec!(xmm_binary_imm, pshufd),

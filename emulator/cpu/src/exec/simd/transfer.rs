@@ -1,9 +1,10 @@
 //! Data movement: loads, stores, moves between register files, inserts, extracts and masks; also the state and hint
 //! instructions EMMS, LDMXCSR, STMXCSR, PREFETCHh and the fences.
 
+use super::host::sse2::pmovmskb;
 use super::mxcsr;
 use super::operands::*;
-use super::shuffle::{extract, insert, insertps, merge_low, sign_mask};
+use super::shuffle::{extract, insert, insertps, merge_low, movmskpd, movmskps};
 use crate::ExecFn;
 use crate::mmu::Access;
 use crate::operand::sreg_of;
@@ -248,7 +249,7 @@ fn mask_to_gpr(cpu: &mut Cpu, insn: &Instruction, f: impl FnOnce(u128) -> u64) -
 /// PMOVMSKB reg, mm
 fn pmovmskb_mm(cpu: &mut Cpu, insn: &Instruction) -> Done {
     check_mmx(cpu)?;
-    let v = sign_mask::<i8>(mm(cpu, insn, 1).into());
+    let v = pmovmskb(mm(cpu, insn, 1).into());
     enter_mmx(cpu);
     cpu.set_reg(insn.op0_register(), v);
     Ok(())
@@ -263,7 +264,7 @@ fn masked_store(cpu: &mut Cpu, insn: &Instruction, data: u128, mask: u128, size:
         _ => cpu.reg(Register::RDI),
     };
     let linear = cpu.segment_address(sreg_of(insn.memory_segment()), offset, size, Access::Write)?;
-    let selected = sign_mask::<i8>(mask) & ((1 << size) - 1);
+    let selected = pmovmskb(mask) & ((1 << size) - 1);
     for_each_run(selected, |start, len| cpu.probe_write(linear.wrapping_add(start as u64), len))?;
     let bytes = data.to_le_bytes();
     for_each_run(selected, |start, len| cpu.write_linear(linear.wrapping_add(start as u64), &bytes[start..start + len]))
@@ -364,9 +365,9 @@ pub fn lookup(code: Code) -> Option<ExecFn> {
         Pextrw_r32_mm_imm8 | Pextrw_r64_mm_imm8 => pextrw_mm,
         Insertps_xmm_xmmm32_imm8 => exec_insertps,
 
-        Movmskps_r32_xmm | Movmskps_r64_xmm => |cpu, insn| mask_to_gpr(cpu, insn, sign_mask::<i32>),
-        Movmskpd_r32_xmm | Movmskpd_r64_xmm => |cpu, insn| mask_to_gpr(cpu, insn, sign_mask::<i64>),
-        Pmovmskb_r32_xmm | Pmovmskb_r64_xmm => |cpu, insn| mask_to_gpr(cpu, insn, sign_mask::<i8>),
+        Movmskps_r32_xmm | Movmskps_r64_xmm => |cpu, insn| mask_to_gpr(cpu, insn, movmskps),
+        Movmskpd_r32_xmm | Movmskpd_r64_xmm => |cpu, insn| mask_to_gpr(cpu, insn, movmskpd),
+        Pmovmskb_r32_xmm | Pmovmskb_r64_xmm => |cpu, insn| mask_to_gpr(cpu, insn, pmovmskb),
         Pmovmskb_r32_mm | Pmovmskb_r64_mm => pmovmskb_mm,
 
         Emms => emms,

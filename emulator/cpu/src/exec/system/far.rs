@@ -3,8 +3,8 @@
 //! Hardware task switching is not modelled: a TSS descriptor or task gate as the target raises #GP(selector), as it does
 //! in IA-32e mode, where the mechanism does not exist (SDM Vol. 3A, section 7.7).
 
-use super::descriptor::{Descriptor, Gate, real_segment, selector, system_type, tss, v86_segment};
-use super::frame::{Stack, merge_sp};
+use super::descriptor::{Descriptor, Gate, null_segment, real_segment, selector, system_type, tss, v86_segment};
+use super::frame::{MAX_VALUES, Stack, merge_sp};
 use crate::mode::Mode;
 use crate::state::{Cpu, slot};
 use iced_x86::Instruction;
@@ -172,7 +172,7 @@ impl Cpu {
             let stack = Stack::long(Exception::SS0);
             let rsp = self.at_cpl(level, |cpu| cpu.push_frame(&stack, rsp, 8, &frame))?;
             self.load_cs(code.segment, level);
-            self.set_segment(sreg::SS, super::descriptor::null_segment(u16::from(level)));
+            self.set_segment(sreg::SS, null_segment(u16::from(level)));
             self.regs[slot::RSP as usize] = rsp;
             self.set_rip(gate.offset);
             return Ok(());
@@ -182,7 +182,7 @@ impl Cpu {
         let mut stack_segment = self.inner_stack_segment(ss, level)?;
         let size = gate.operand_size(false);
         let count = usize::from(gate.low_bits & 0x1F);
-        let mut frame = [0u64; 35];
+        let mut frame = [0u64; MAX_VALUES];
         frame[0] = old_ss;
         frame[1] = old_rsp & self.stack_mask();
         // Parameters keep their order: the one deepest in the old stack is pushed first.

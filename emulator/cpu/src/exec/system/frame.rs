@@ -7,7 +7,7 @@ use x86::Exception;
 use x86::segment::{Segment, ar, sreg};
 
 /// Most values one transfer pushes: 31 parameters of a call gate with SS, ESP, CS and EIP.
-const MAX_VALUES: usize = 35;
+pub(super) const MAX_VALUES: usize = 35;
 
 /// A stack to push on.
 #[derive(Debug, Clone, Copy)]

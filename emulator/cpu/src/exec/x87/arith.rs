@@ -52,14 +52,14 @@ impl X87 {
 
     /// FPREM or FPREM1.
     pub(super) fn remainder(&mut self, op: Unary) {
+        self.set_codes(sw::C2, 0);
         if self.is_empty(0) || self.is_empty(1) {
-            self.set_codes(sw::C2, 0);
             self.complete_underflow(0);
             return;
         }
         let outcome = remainder::step(op, self.fcw, self.st(0), self.st(1));
-        // The quotient's bit 0 is in C1, where other instructions have the rounding direction.
-        if self.complete(0, outcome) {
+        // The quotient's bit 0 is in C1, where other instructions have the rounding direction. A NaN has no quotient.
+        if self.complete(0, outcome) && f80::exponent(outcome.value) != f80::EXPONENT_MAX {
             self.set_codes(sw::CC, outcome.status);
         }
     }
@@ -93,20 +93,23 @@ impl X87 {
         }
     }
 
-    /// Compares ST(0) with ST(i) or memory. The codes C3, C2 and C0, or `None` if an unmasked exception suppressed it.
+    /// Compares ST(0) with ST(i) or memory. The codes C3, C2 and C0, or `None` if they are not to be set.
     pub(super) fn compare(&mut self, kind: Comparison, source: Option<Source>) -> Option<u16> {
         let status = match source {
             Some(source) if !self.is_empty(0) => host::compare(kind.unordered, self.fcw, self.st(0), source),
             _ => sw::IE | sw::SF | sw::CC,
         };
-        if !self.report(status & !sw::C1) {
-            return None;
-        }
-        if !kind.to_flags {
+        let proceed = self.report(status & !sw::C1);
+        // SDM Vol. 2A, FCOM: an unmasked #IA leaves the codes unset. (AMD's processors set them even then; both set them
+        // before #IS and #D.)
+        let unset = status & (sw::IE | sw::SF) == sw::IE && self.unmasked(sw::IE) != 0;
+        if !kind.to_flags && !unset {
             self.set_codes(sw::CC, status);
         }
-        self.pop(kind.pops);
-        Some(status & sw::CC)
+        if proceed {
+            self.pop(kind.pops);
+        }
+        (!unset).then_some(status & sw::CC)
     }
 
     /// FXAM: the class of ST(0) in C3, C2, C0 and its sign in C1, of an empty register too.

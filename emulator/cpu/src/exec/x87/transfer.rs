@@ -16,14 +16,19 @@ impl X87 {
             if self.overflow() {
                 self.push(f80::INDEFINITE);
             }
-        } else if self.report(outcome.status) {
-            self.push(outcome.value);
+        } else {
+            // An unmasked DE of FLD of a single or double does not keep silicon from loading the value, in spite of SDM
+            // Vol. 1, section 8.5.2.
+            self.report(outcome.status);
+            if self.unmasked(outcome.status & sw::IE) == 0 {
+                self.push(outcome.value);
+            }
         }
     }
 
-    /// FLD ST(i).
+    /// FLD ST(i). Underflow goes before overflow.
     pub(super) fn load_register(&mut self, i: usize) {
-        if self.is_empty(i) && self.is_empty(7) {
+        if self.is_empty(i) {
             if self.underflow() {
                 self.push(f80::INDEFINITE);
             }
@@ -70,25 +75,23 @@ impl X87 {
         self.set_st(i, a);
     }
 
-    /// FCMOVcc.
+    /// FCMOVcc. Only an underflow changes C1.
     pub(super) fn conditional_move(&mut self, i: usize, condition: bool) {
         if self.is_empty(0) || self.is_empty(i) {
             self.complete_underflow(0);
-        } else {
-            self.set_codes(sw::C1, 0);
-            if condition {
-                self.set_st(0, self.st(i));
-            }
+        } else if condition {
+            self.set_st(0, self.st(i));
         }
     }
 
     /// FFREE and FFREEP.
     pub(super) fn free(&mut self, i: usize, pops: usize) {
         self.set_tag(self.top() + i, tag::EMPTY);
+        self.set_codes(sw::C1, 0);
         self.pop(pops);
     }
 
-    /// What a store delivers, and the bytes it takes. ST(0) is not popped yet.
+    /// What a store delivers. ST(0) is not popped yet.
     pub(super) fn store_outcome(&self, to: Store) -> Outcome {
         if self.is_empty(0) {
             return Outcome::new(to.indefinite(), sw::IE | sw::SF);
@@ -96,6 +99,21 @@ impl X87 {
         match to {
             Store::Extended => Outcome::new(self.st(0), 0),
             Store::Converted(format) => host::store(format, self.fcw, self.st(0)),
+        }
+    }
+
+    /// True if an outcome is to be stored: an unmasked exception other than PE suppresses the store (SDM Vol. 1, sections
+    /// 8.5.4 and 8.5.5).
+    pub(super) fn stores(&self, outcome: Outcome) -> bool {
+        self.unmasked(outcome.status) & !sw::PE == 0
+    }
+
+    /// Reports the exceptions of a store after it was done (or suppressed), and pops.
+    pub(super) fn complete_store(&mut self, outcome: Outcome, pops: usize) {
+        let stored = self.stores(outcome);
+        self.report(outcome.status);
+        if stored {
+            self.pop(pops);
         }
     }
 }
@@ -108,7 +126,7 @@ pub(super) enum Store {
 }
 
 impl Store {
-    fn size(self) -> usize {
+    pub(super) fn size(self) -> usize {
         use Format::*;
         match self {
             Store::Extended | Store::Converted(Bcd) => 10,
@@ -119,7 +137,7 @@ impl Store {
     }
 
     /// The masked response to #IS and #IA (SDM Vol. 1, tables 4-1, 4-3, 4-4).
-    fn indefinite(self) -> u128 {
+    pub(super) fn indefinite(self) -> u128 {
         use Format::*;
         match self {
             Store::Extended => f80::INDEFINITE,
@@ -133,6 +151,19 @@ impl Store {
     }
 }
 
+/// The value of a memory operand, with the exceptions of its conversion. Only FLD of single and double has any.
+pub(super) fn read(size: MemorySize, fcw: u16, raw: u128) -> Outcome {
+    match size {
+        MemorySize::Float32 => host::load(fcw, Source::Single(raw as u32)),
+        MemorySize::Float64 => host::load(fcw, Source::Double(raw as u64)),
+        MemorySize::Int16 => Outcome::new(f80::from_i64(i64::from(raw as i16)), 0),
+        MemorySize::Int32 => Outcome::new(f80::from_i64(i64::from(raw as i32)), 0),
+        MemorySize::Int64 => Outcome::new(f80::from_i64(raw as i64), 0),
+        MemorySize::Bcd => Outcome::new(f80::from_bcd(raw), 0),
+        _ => Outcome::new(raw & f80::MASK, 0),
+    }
+}
+
 /// FLD, FILD and FBLD from memory.
 pub(super) fn load(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
     begin(cpu)?;
@@ -140,36 +171,21 @@ pub(super) fn load(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
     let linear = cpu.linear_address(insn, size, Access::Read)?;
     let mut bytes = [0; 16];
     cpu.read_linear(linear, &mut bytes[..size])?;
-    let raw = u128::from_le_bytes(bytes);
-    let x87 = &mut cpu.x87;
-    let outcome = match insn.memory_size() {
-        MemorySize::Float32 => host::load(x87.fcw, Source::Single(raw as u32)),
-        MemorySize::Float64 => host::load(x87.fcw, Source::Double(raw as u64)),
-        MemorySize::Int16 => Outcome::new(f80::from_i64(i64::from(raw as i16)), 0),
-        MemorySize::Int32 => Outcome::new(f80::from_i64(i64::from(raw as i32)), 0),
-        MemorySize::Int64 => Outcome::new(f80::from_i64(raw as i64), 0),
-        MemorySize::Bcd => Outcome::new(f80::from_bcd(raw), 0),
-        _ => Outcome::new(raw, 0),
-    };
-    x87.load(outcome);
+    let outcome = read(insn.memory_size(), cpu.x87.fcw, u128::from_le_bytes(bytes));
+    cpu.x87.load(outcome);
     end(cpu, insn);
     Ok(())
 }
 
-/// FST, FIST, FISTTP and FBSTP to memory. The store comes before any change of state, since it may fault. An unmasked
-/// exception other than PE suppresses it (SDM Vol. 1, sections 8.5.4 and 8.5.5).
+/// FST, FIST, FISTTP and FBSTP to memory. The store comes before any change of state, since it may fault.
 pub(super) fn store(cpu: &mut Cpu, insn: &Instruction, to: Store, pops: usize) -> Result<(), Exception> {
     begin(cpu)?;
     let outcome = cpu.x87.store_outcome(to);
-    let stored = cpu.x87.unmasked(outcome.status) & !sw::PE == 0;
     let linear = cpu.linear_address(insn, to.size(), Access::Write)?;
-    if stored {
+    if cpu.x87.stores(outcome) {
         cpu.write_linear(linear, &outcome.value.to_le_bytes()[..to.size()])?;
     }
-    cpu.x87.report(outcome.status);
-    if stored {
-        cpu.x87.pop(pops);
-    }
+    cpu.x87.complete_store(outcome, pops);
     end(cpu, insn);
     Ok(())
 }

@@ -5,8 +5,7 @@
 //! about 2^-54, well within the bounds of SDM Vol. 1, section 8.3.10 (1 ulp; silicon differs from these results by at most
 //! that). C1 and PE tell how that rounding went: silicon's C1 may differ where its result does.
 //!
-//! Arguments outside the domains of F2XM1 and FYL2XP1, for which the SDM leaves results undefined, give the operand itself
-//! and the function's value, respectively.
+//! Outside their domains, where the SDM leaves results undefined, F2XM1 and FYL2XP1 do what silicon was seen to do.
 
 mod kernel;
 mod trig;
@@ -27,8 +26,11 @@ fn denormal_flag(operands: &[u128]) -> u16 {
 /// Invalid operation: the indefinite QNaN.
 const INVALID: Outcome = Outcome { value: f80::INDEFINITE, status: sw::IE };
 
-/// A value rounded, with DE.
+/// A value rounded, with DE. If that is unmasked, nothing is computed that could raise more.
 fn rounded(value: Wide, fcw: u16, denormal: u16) -> Outcome {
+    if denormal & !fcw != 0 {
+        return Outcome::new(f80::INDEFINITE, denormal);
+    }
     let outcome = value.round(fcw);
     Outcome::new(outcome.value, outcome.status | denormal)
 }
@@ -51,10 +53,11 @@ pub fn f2xm1(fcw: u16, x: u128) -> Outcome {
         Class::Zero => Outcome::new(x, 0),
         Class::Infinity if f80::negative(x) => Outcome::new(minus_one, 0),
         Class::Infinity => Outcome::new(x, 0),
-        // -1/2
-        _ if x == minus_one => Outcome::new(f80::pack(true, f80::BIAS as u16 - 1, f80::INTEGER), 0),
-        // 1 is its own result; what is beyond is undefined.
-        _ if i32::from(f80::exponent(x)) >= f80::BIAS => Outcome::new(x, 0),
+        // -1/2 and 1. Silicon takes them for inexact like any other result.
+        _ if x == minus_one => Outcome::new(f80::pack(true, f80::BIAS as u16 - 1, f80::INTEGER), sw::PE),
+        _ if x == f80::ONE => Outcome::new(x, sw::PE),
+        // Undefined.
+        _ if i32::from(f80::exponent(x)) >= f80::BIAS => Outcome::new(x, sw::PE),
         _ => rounded(exp2_minus_1(Wide::from_f80(x)), fcw, denormal_flag(&[x])),
     }
 }
@@ -100,7 +103,9 @@ pub fn fyl2xp1(fcw: u16, y: u128, x: u128) -> Outcome {
     }
     match log2_1p(Wide::from_f80(x)) {
         Some(log) => multiply_log(fcw, y, log, denormal),
-        None => INVALID,
+        // x <= -1, undefined: silicon gives x, but for the y that any negative logarithm would do with.
+        None if matches!(y_class, Class::Zero | Class::Infinity) => multiply_log(fcw, y, Wide::ONE.negate(), denormal),
+        None => Outcome::new(x, denormal | if denormal & !fcw == 0 { sw::PE } else { 0 }),
     }
 }
 
@@ -111,7 +116,16 @@ fn multiply_log(fcw: u16, y: u128, log: Wide, denormal: u16) -> Outcome {
         Class::Infinity if log.is_zero() => INVALID,
         Class::Infinity => Outcome::new(infinity(negative), denormal),
         Class::Zero => Outcome::new(zero(negative), denormal),
-        _ => rounded(Wide::from_f80(y).mul(log), fcw, denormal),
+        _ if log.is_zero() => Outcome::new(zero(negative), denormal),
+        _ => {
+            // Silicon takes the result for inexact even if x is a power of two and the product exact.
+            let mut outcome = rounded(Wide::from_f80(y).mul(log), fcw, denormal);
+            if denormal & !fcw == 0 {
+                let tiny = f80::exponent(outcome.value) == 0;
+                outcome.status |= if tiny { sw::PE | sw::UE } else { sw::PE };
+            }
+            outcome
+        }
     }
 }
 
