@@ -136,7 +136,7 @@ impl Machine {
     }
 
     fn write_code(&mut self, out: &mut String) -> std::fmt::Result {
-        let linear = self.code_address();
+        let linear = self.code_address(self.cpu.rip());
         let mut code = [0; CODE_BYTES];
         let length = self.peek(linear, &mut code);
         if length == 0 {

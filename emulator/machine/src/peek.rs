@@ -36,13 +36,13 @@ impl Machine {
         done
     }
 
-    /// Linear address of RIP.
-    pub fn code_address(&self) -> u64 {
+    /// Linear address of the instruction at `rip`.
+    pub fn code_address(&self, rip: u64) -> u64 {
         let cpu = &self.cpu;
         if cpu.mode.is_long64() {
-            return cpu.rip();
+            return rip;
         }
-        cpu.segments[x86::segment::sreg::CS].base.wrapping_add(cpu.rip()) & 0xFFFF_FFFF
+        cpu.segments[x86::segment::sreg::CS].base.wrapping_add(rip) & 0xFFFF_FFFF
     }
 }
 

@@ -5,6 +5,7 @@ use cpu::mode::Mode;
 use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter};
 use x86::Exception;
 use x86::exception::pf;
+use x86::platform::VirtualTime;
 
 /// Longest instruction (SDM Vol. 2A, section 2.3.11).
 const MAX_INSN: usize = 15;
@@ -21,19 +22,20 @@ pub struct TracedInsn {
 }
 
 impl Machine {
-    /// Instruction at RIP.
-    pub fn next_insn(&mut self) -> TracedInsn {
-        let linear = self.code_address();
+    /// The instruction at `rip` in the current mode and code segment.
+    pub fn insn_at(&mut self, rip: u64) -> TracedInsn {
+        let linear = self.code_address(rip);
         let mut code = [0; MAX_INSN];
         let length = self.peek(linear, &mut code);
-        let (rip, mode) = (self.cpu.rip(), self.cpu.mode);
+        let mode = self.cpu.mode;
         let text = if length == 0 { "(not readable)".into() } else { disassemble(&code[..length], rip, mode) };
         TracedInsn { icount: self.cpu.icount(), rip, cpl: self.cpu.cpl, mode, text }
     }
 
-    /// Executes until one more instruction has retired. Slow: each step enters and leaves the run loop.
-    pub fn step(&mut self) -> Exit {
-        self.run(self.cpu.icount().saturating_add(1))
+    /// Executes until one more instruction has retired (REP: one iteration), up to the virtual time `time`. Slow: each step
+    /// enters and leaves the run loop.
+    pub fn step(&mut self, time: VirtualTime) -> Exit {
+        self.run_until(self.cpu.icount().saturating_add(1), time)
     }
 }
 
