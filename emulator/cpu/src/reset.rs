@@ -38,6 +38,7 @@ impl Cpu {
             activity: Activity::Running,
             interrupt_shadow: false,
             nmi_blocked: false,
+            discard_trap: false,
             segments: [Segment::default(); 6],
             ldtr: Segment::default(),
             tr: Segment::default(),

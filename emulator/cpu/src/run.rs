@@ -119,7 +119,7 @@ impl Cpu {
     }
 
     fn nmi_pending(&self) -> bool {
-        false
+        !self.nmi_blocked && self.platform.nmi_pending(self.id)
     }
 
     /// Takes an interrupt if one may be taken, or lets time pass while halted. `Ok(true)`: execute; `Ok(false)`: look again.
@@ -134,6 +134,14 @@ impl Cpu {
             }
             self.activity = Activity::Running;
             self.interrupt_shadow = false;
+            if self.nmi_pending() && self.platform.take_nmi(self.id) {
+                self.ip = self.next_ip;
+                self.followed = None;
+                return match self.fault_to_handler(Exception::Nmi) {
+                    Ok(()) => Ok(false),
+                    Err(stop) => Err(stop),
+                };
+            }
             if let Some(vector) = self.platform.acknowledge_interrupt(*now, self.id) {
                 self.ip = self.next_ip;
                 self.sequential = false;
@@ -175,13 +183,16 @@ impl Cpu {
     /// Executes one chain. True if it ended without a fault.
     fn step(&mut self) -> bool {
         let single = self.rflags_system & flags::TF != 0;
+        self.discard_trap = false;
+        // RF lasts for one instruction; a fault's image sets it again itself (SDM Vol. 3B, section 18.3.1.1).
+        self.rflags_system &= !flags::RF;
         let shadow = std::mem::take(&mut self.interrupt_shadow);
         let rip = self.next_ip;
         let one = single || shadow && self.interrupt_waits() || self.breakpoint_near(rip);
         self.leave_block = false;
         self.code_modified = false;
         let link = self.followed.take();
-        let header = match self.find(rip, if one { 1 } else { self.budget.min(i64::MAX) as u64 }) {
+        let header = match self.find(rip, if one { 1 } else { self.budget as u64 }) {
             Ok(h) => h,
             Err(e) => {
                 self.ip = rip;
@@ -220,7 +231,8 @@ impl Cpu {
             self.followed = None;
             return false;
         }
-        if single {
+        // INT n enters its handler without the trap; MOV SS and POP SS delay it by an instruction.
+        if single && !self.discard_trap && !self.interrupt_shadow {
             self.followed = None;
             self.ip = self.next_ip;
             self.fault = Some(Exception::Debug(DR6_BS));
@@ -393,10 +405,7 @@ impl Cpu {
         let mut bytes = [0; 15];
         frame.read(offset, &mut bytes[..first]);
         let next_page = (linear | 0xFFF).wrapping_add(1);
-        let (t, second) = match self.fetch_line(next_page) {
-            Ok(found) => found,
-            Err(e) => return Err(e),
-        };
+        let (t, second) = self.fetch_line(next_page)?;
         self.read_code(&t, second, 0, &mut bytes[first..]);
         self.once(frame, &bytes, linear, budget.min(1))
     }

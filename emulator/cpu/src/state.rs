@@ -143,6 +143,8 @@ pub struct Cpu {
     pub interrupt_shadow: bool,
     /// An NMI was delivered and no IRET has run since: further ones wait (SDM Vol. 3A, section 6.7.1).
     pub nmi_blocked: bool,
+    /// An event was delivered by the instruction under way: its single-step trap is dropped.
+    pub discard_trap: bool,
     /// Segment registers by [`x86::segment::sreg`] number. Set through [`Cpu::set_segment`].
     pub segments: [Segment; 6],
     pub ldtr: Segment,

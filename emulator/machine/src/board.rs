@@ -71,6 +71,9 @@ impl Platform for Board {
     fn acknowledge_interrupt(&mut self, now: VirtualTime, cpu: usize) -> Option<u8> {
         self.0.borrow_mut().acknowledge_interrupt(now, cpu)
     }
+    fn nmi_pending(&self, cpu: usize) -> bool {
+        self.0.borrow().nmi_pending(cpu)
+    }
     fn take_nmi(&mut self, cpu: usize) -> bool {
         self.0.borrow_mut().take_nmi(cpu)
     }

@@ -58,6 +58,8 @@ pub trait Platform {
     fn interrupt_pending(&self, cpu: usize) -> bool;
     /// Interrupt acknowledge: the vector, moved from IRR to ISR (or from the PIC). `None` if it went away.
     fn acknowledge_interrupt(&mut self, now: VirtualTime, cpu: usize) -> Option<u8>;
+    /// True while an NMI waits for this processor.
+    fn nmi_pending(&self, cpu: usize) -> bool;
     /// Takes a pending NMI.
     fn take_nmi(&mut self, cpu: usize) -> bool;
 

@@ -184,7 +184,7 @@ impl Cpu {
 
     /// Loads within one line of RAM, or from a device.
     fn read_piece(&mut self, linear: u64, t: &Translation, privilege: Privilege, buf: &mut [u8]) {
-        let bus = BusAddr(t.bus_page | linear % PAGE);
+        let bus = BusAddr(t.bus_page | (linear % PAGE));
         if t.props & prop::RAM == 0 {
             return self.read_device(bus, buf);
         }
@@ -203,7 +203,7 @@ impl Cpu {
 
     /// Stores within one line of RAM, or to a device.
     fn write_piece(&mut self, linear: u64, t: &Translation, privilege: Privilege, bytes: &[u8]) {
-        let bus = BusAddr(t.bus_page | linear % PAGE);
+        let bus = BusAddr(t.bus_page | (linear % PAGE));
         if t.props & prop::RAM == 0 {
             return self.write_device(bus, bytes);
         }
@@ -226,7 +226,7 @@ impl Cpu {
         let address = self.mem.layout().mem(bus).0;
         let (now, id) = (self.now(), self.id);
         let n = buf.len();
-        if n.is_power_of_two() && n <= 8 && address % n as u64 == 0 {
+        if n.is_power_of_two() && n <= 8 && address.is_multiple_of(n as u64) {
             let v = self.platform.mmio_read(now, id, address, n as u8);
             buf.copy_from_slice(&v.to_le_bytes()[..n]);
         } else {
@@ -241,7 +241,7 @@ impl Cpu {
         let address = self.mem.layout().mem(bus).0;
         let (now, id) = (self.now(), self.id);
         let n = bytes.len();
-        if n.is_power_of_two() && n <= 8 && address % n as u64 == 0 {
+        if n.is_power_of_two() && n <= 8 && address.is_multiple_of(n as u64) {
             let mut b = [0; 8];
             b[..n].copy_from_slice(bytes);
             self.platform.mmio_write(now, id, address, n as u8, u64::from_le_bytes(b));
@@ -355,7 +355,7 @@ impl Cpu {
         if t.props & prop::RAM == 0 || t.ty != MemType::Wb {
             return Ok((t, None));
         }
-        let bus = BusAddr(t.bus_page | linear % PAGE);
+        let bus = BusAddr(t.bus_page | (linear % PAGE));
         let no_fill = self.no_fill();
         let Some(touched) = self.mem.touch(bus, Access::Fetch, no_fill) else { return Ok((t, None)) };
         self.settle();
@@ -374,7 +374,7 @@ impl Cpu {
         self.check_canonical(linear, 1, sreg::DS)?;
         let t = self.translate(linear, Access::Read, Privilege::Current)?;
         if t.props & prop::RAM != 0 {
-            let bus = BusAddr(t.bus_page | linear % PAGE);
+            let bus = BusAddr(t.bus_page | (linear % PAGE));
             match kind {
                 FlushKind::Clflush => self.mem.clflush(bus),
                 FlushKind::Clwb => self.mem.clwb(bus),

@@ -99,7 +99,7 @@ impl Cpu {
         let physical = (1u64 << m) - 1;
         let nxe = self.msr.efer & efer::NXE != 0;
         let (shape, mut table, mut reserved) = if long {
-            (&FOUR_LEVEL, self.cr3 & physical & !0xFFF, (1u64 << 52) - 1 & !physical)
+            (&FOUR_LEVEL, self.cr3 & physical & !0xFFF, ((1u64 << 52) - 1) & !physical)
         } else if self.cr4 & cr4::PAE != 0 {
             let e = self.pdpte[(linear >> 30 & 3) as usize];
             if e & pte::P == 0 {
@@ -127,7 +127,7 @@ impl Cpu {
             let leaf = shift == 12 || leaf_by_ps;
             let low_reserved = match (leaf_by_ps, shape.entry) {
                 // Bit 12 is PAT; bits above it up to the page size must be zero.
-                (true, 8) => (1u64 << shift) - 1 & !0x1FFF,
+                (true, 8) => ((1u64 << shift) - 1) & !0x1FFF,
                 // PSE-36: bits 20:13 are address bits 39:32, only those below min(M, 40) (MC-17); bit 21 is reserved.
                 (true, _) => 1 << 21 | (0xFFu64 << 13 & !((physical >> 32 & 0xFF) << 13)),
                 // PS is reserved in a PML4E, and where the page size is not supported.

@@ -63,7 +63,7 @@ pub(crate) struct Translator<'a> {
 /// Lines (of the page) that bytes `from..to` of the page are in.
 fn lines(from: u64, to: u64) -> u64 {
     let (first, last) = (from >> 6, (to - 1) >> 6);
-    (1 << first | 1u64.checked_shl(last as u32).unwrap_or(0)) & u64::MAX
+    1 << first | 1u64.checked_shl(last as u32).unwrap_or(0)
 }
 
 /// Translates a block.

@@ -40,7 +40,7 @@ pub(super) fn aam(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
         return Err(Exception::DivideError);
     }
     let al = cpu.reg(Register::AL);
-    cpu.set_reg(Register::AX, (al / base) << 8 | al % base);
+    cpu.set_reg(Register::AX, ((al / base) << 8) | (al % base));
     set_flags_of_al(cpu, 0);
     Ok(())
 }

@@ -217,6 +217,7 @@ impl Cpu {
         };
         result.map_err(|e| with_ext(e, event.source.ext()))?;
         self.interrupt_shadow = false;
+        self.discard_trap = true;
         if self.activity == Activity::Halted {
             self.activity = Activity::Running;
         }

@@ -18,7 +18,8 @@ impl Cpu {
     /// Checks IOPL, and beyond it the I/O permission bit map, for `size` ports from `port` (SDM Vol. 1, section 19.5.2).
     fn check_port(&mut self, port: u16, size: usize) -> Result<(), Exception> {
         let v86 = self.rflags_system & flags::VM != 0;
-        if !self.mode.is_protected() && !v86 || !v86 && self.cpl <= self.iopl() {
+        let by_level = !self.mode.is_protected() || self.cpl <= self.iopl();
+        if by_level && !v86 {
             return Ok(());
         }
         let kind = self.tr.ar & (ar::S | ar::TYPE);

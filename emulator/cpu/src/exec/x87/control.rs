@@ -52,7 +52,7 @@ impl X87 {
         let pad = |v: u16| u32::from(v) | RESERVED;
         let (ip, code, dp, data) = match format {
             Format { protected: true, .. } => (fip, u32::from(self.fcs) | fop << 16, fdp, pad(self.fds)),
-            // Linear addresses, of which the upper bits follow at bit 12.
+            // Linear addresses (offsets, as FCS and FDS are 0), of which the upper bits follow at bit 12.
             Format { protected: false, wide: true } => {
                 (fip | RESERVED, fip >> 16 << 12 | fop, fdp | RESERVED, fdp >> 16 << 12)
             }

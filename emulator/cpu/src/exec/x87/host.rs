@@ -81,10 +81,18 @@ pub enum Format {
     Bcd,
 }
 
+/// The control word with PC = 01B, which is reserved, made 11B: what a host does with it must not matter.
+fn precision_pinned(cw: u16) -> u16 {
+    const PC: u16 = 3 << 8;
+    const RESERVED: u16 = 1 << 8;
+    if cw & PC == RESERVED { cw | PC } else { cw }
+}
+
 /// Runs instructions between FNINIT + FLDCW and FNINIT. `a`, `s` and `d` are the addresses of 16-byte variables.
 macro_rules! run {
     ($cw:expr, $a:expr, $s:expr, $d:expr, $($line:expr),+ $(,)?) => {{
         let status: u16;
+        let cw: u16 = precision_pinned($cw);
         // SAFETY: the pointers are to live locals of at least 16 bytes, as much as any of the operand sizes; only `d` is
         // written. No instruction traps: exceptions that are unmasked are cleared by a non-waiting instruction before a
         // waiting one. All x87 registers are declared clobbered, and FNINIT restores the state that the ABI wants.
@@ -95,7 +103,7 @@ macro_rules! run {
                 $($line,)+
                 "fninit",
                 "/* {a} {s} {d} */",
-                cw = in(reg) &raw const $cw,
+                cw = in(reg) &raw const cw,
                 a = in(reg) &raw const $a,
                 s = in(reg) &raw const $s,
                 d = in(reg) &raw mut $d,

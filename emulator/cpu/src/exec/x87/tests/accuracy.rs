@@ -150,26 +150,27 @@ const ARCTAN: &[(u128, u128, u128)] = &[
     (0xBFFF_F460_A3A1_7ABE_C539, 0x35A7_D252_2F7F_CCB5_73D9, 0xBFFF_C90F_DAA2_2168_C235),
 ];
 
-#[test]
-fn functions_of_one_operand_are_correctly_rounded() {
-    let functions: [(&str, fn(u16, u128) -> Outcome, &[(u128, u128)]); 4] =
-        [("FSIN", sine, SIN), ("FCOS", cosine, COS), ("FPTAN", tangent, TAN), ("F2XM1", f2xm1, EXP2_MINUS_1)];
-    for (name, f, vectors) in functions {
-        for &(x, expected) in vectors {
-            check(name, |fcw| f(fcw, x), expected, &[x]);
-        }
+fn check_one(name: &str, f: fn(u16, u128) -> Outcome, vectors: &[(u128, u128)]) {
+    for &(x, expected) in vectors {
+        check(name, |fcw| f(fcw, x), expected, &[x]);
+    }
+}
+
+fn check_two(name: &str, f: fn(u16, u128, u128) -> Outcome, vectors: &[(u128, u128, u128)]) {
+    for &(y, x, expected) in vectors {
+        check(name, |fcw| f(fcw, y, x), expected, &[y, x]);
     }
 }
 
 #[test]
-fn functions_of_two_operands_are_correctly_rounded() {
-    let functions: [(&str, fn(u16, u128, u128) -> Outcome, &[(u128, u128, u128)]); 3] =
-        [("FYL2X", fyl2x, LOG2), ("FYL2XP1", fyl2xp1, LOG2_PLUS_1), ("FPATAN", fpatan, ARCTAN)];
-    for (name, f, vectors) in functions {
-        for &(y, x, expected) in vectors {
-            check(name, |fcw| f(fcw, y, x), expected, &[y, x]);
-        }
-    }
+fn transcendental_functions_are_correctly_rounded() {
+    check_one("FSIN", sine, SIN);
+    check_one("FCOS", cosine, COS);
+    check_one("FPTAN", tangent, TAN);
+    check_one("F2XM1", f2xm1, EXP2_MINUS_1);
+    check_two("FYL2X", fyl2x, LOG2);
+    check_two("FYL2XP1", fyl2xp1, LOG2_PLUS_1);
+    check_two("FPATAN", fpatan, ARCTAN);
 }
 
 #[test]

@@ -334,7 +334,7 @@ fn a_store_that_faults_changes_nothing() {
 #[test]
 fn packed_bcd_survives_a_load_and_a_store() {
     let mut cpu = long64();
-    for bcd in [0u128, 1, 0x9999_9999_9999_9999_99, 0x8000_0123_4567_8901_2345, 1 << 79] {
+    for bcd in [0u128, 1, 0x99_9999_9999_9999_9999, 0x8000_0123_4567_8901_2345, 1 << 79] {
         cpu.write_linear(DATA, &bcd.to_le_bytes()[..10]).expect("RAM");
         run(&mut cpu, &[&[0xDF, 0x27], &[0xDF, 0x37]]);
         let stored: [u8; 10] = read(&mut cpu, DATA);

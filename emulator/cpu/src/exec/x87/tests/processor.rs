@@ -39,6 +39,9 @@ impl Platform for NoBoard {
     fn acknowledge_interrupt(&mut self, _: VirtualTime, _: usize) -> Option<u8> {
         None
     }
+    fn nmi_pending(&self, _cpu: usize) -> bool {
+        false
+    }
     fn take_nmi(&mut self, _: usize) -> bool {
         false
     }

@@ -36,7 +36,7 @@ fn state(random: &mut Random) -> X87 {
     }
     let tags = if random.chance(4) { random.next() as u16 & random.next() as u16 } else { 0 };
     let empty = (0..8).fold(0, |w, r| w | if tags >> r & 1 != 0 || random.chance(8) { 3 << (2 * r) } else { 0 });
-    let precision = [0, 2, 3][random.below(3) as usize] << 8;
+    let precision = (random.below(4) as u16) << 8;
     let masks = if random.chance(2) { cw::MASKS } else { random.next() as u16 & cw::MASKS };
     x87.fsw = random.next() as u16 & (sw::CC | sw::C1 | sw::TOP) | random.next() as u16 & masks & 0x3F;
     x87.set_tags(empty);
