@@ -71,6 +71,7 @@ impl Cpu {
             breakpoint: None,
             breakpoint_armed: true,
             last_exception: None,
+            trace: None,
             fault: None,
             leave_block: false,
             code_modified: false,

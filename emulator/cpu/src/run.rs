@@ -13,6 +13,7 @@ use crate::mmu::tlb::{Side, Translation};
 use crate::op::{At, BlockHeader};
 use crate::operand::canonical;
 use crate::state::{Activity, Cpu, slot};
+use crate::trace::What;
 use crate::translate::{NeedsMore, Source, Translated, translate};
 use mem::{BusAddr, FramePtr};
 use x86::platform::VirtualTime;
@@ -146,8 +147,12 @@ impl Cpu {
                 self.sequential = false;
                 self.repeating = 0;
                 self.followed = None;
+                let rip = self.next_ip;
                 return match self.deliver_interrupt(vector) {
-                    Ok(()) => Ok(false),
+                    Ok(()) => {
+                        self.note(rip, What::Interrupt { vector, handler: self.next_ip });
+                        Ok(false)
+                    }
                     Err(_) => Err(Stop::TripleFault),
                 };
             }
@@ -171,7 +176,10 @@ impl Cpu {
         self.repeating = 0;
         self.interrupt_shadow = false;
         self.last_exception = Some((e, self.ip));
-        self.deliver_exception(e).map_err(|_| Stop::TripleFault)
+        let rip = self.ip;
+        self.deliver_exception(e).map_err(|_| Stop::TripleFault)?;
+        self.note(rip, What::Exception { exception: e, handler: self.next_ip });
+        Ok(())
     }
 
     /// Executes one chain. True if it ended without a fault.
@@ -181,8 +189,8 @@ impl Cpu {
         // RF lasts for one instruction; a fault's image sets it again itself (SDM Vol. 3B, section 18.3.1.1).
         self.rflags_system &= !flags::RF;
         let shadow = std::mem::take(&mut self.interrupt_shadow);
-        let one = single || shadow && self.interrupt_waits();
         let rip = self.next_ip;
+        let one = single || shadow && self.interrupt_waits() || self.breakpoint_near(rip);
         self.leave_block = false;
         self.code_modified = false;
         let link = self.followed.take();
@@ -199,6 +207,12 @@ impl Cpu {
         {
             link.generation.set(self.blocks.link_generation);
             link.block.set(Some(header));
+        }
+        if self.breakpoint.is_some() {
+            // One block at a time: without a budget left, no other is entered.
+            let insns = i64::from(header.insns);
+            self.icount_limit = self.icount_limit.wrapping_sub((self.budget - insns) as u64);
+            self.budget = insns;
         }
         self.leave_block = false;
         self.sequential = false;
@@ -229,6 +243,12 @@ impl Cpu {
             return false;
         }
         true
+    }
+
+    /// True if a block that starts at `rip` could run over the breakpoint.
+    fn breakpoint_near(&self, rip: u64) -> bool {
+        const BLOCK_BYTES: u64 = 15 * crate::block::MAX_INSNS as u64;
+        self.breakpoint.is_some_and(|b| (1..BLOCK_BYTES).contains(&b.wrapping_sub(rip)))
     }
 
     fn enter_chain(&mut self, first: At) {

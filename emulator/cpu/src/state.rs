@@ -9,6 +9,7 @@ use crate::mmu::invalidate::TypeCache;
 use crate::mmu::tlb::Tlb;
 use crate::mode::Mode;
 use crate::op::{At, Link, Slots};
+use crate::trace::Trace;
 use mem::{FastTable, Memory};
 use x86::Exception;
 use x86::platform::Platform;
@@ -189,6 +190,8 @@ pub struct Cpu {
     pub breakpoint_armed: bool,
     /// The last exception that was delivered and the RIP it happened at, for reports.
     pub last_exception: Option<(Exception, u64)>,
+    /// Deliveries and TLB flushes, recorded while this is some.
+    pub trace: Option<Box<Trace>>,
 
     /// The fault that ended a chain.
     pub fault: Option<Exception>,
