@@ -11,15 +11,20 @@
 //! The types say on which side of the controller bytes are: [`PlainLine`] above it, [`CipherLine`] below. This crate is
 //! the only place where one turns into the other by way of a key.
 
+#[cfg(target_arch = "x86_64")]
+mod aesni;
 mod algorithm;
+mod backend;
 mod batch;
 mod direction;
 mod line;
 mod portable;
+mod run;
 mod tweak;
 mod xts;
 
 pub use algorithm::Algorithm;
+pub use backend::Backend;
 pub use batch::{Request, decrypt_batch, encrypt_batch};
 pub use line::{CipherLine, LINE_BYTES, PlainLine};
 pub use xts::XtsKey;
