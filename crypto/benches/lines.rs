@@ -18,6 +18,9 @@ const PASSES: usize = 8;
 /// Odd, so that stepping by it visits all `LINES` lines.
 const STRIDE: usize = 1597;
 
+/// A pass over all lines.
+type Work = fn(&mut Bench);
+
 struct Bench {
     keys: Vec<XtsKey>,
     plain: Vec<PlainLine>,
@@ -96,7 +99,7 @@ impl Bench {
     }
 }
 
-fn sample(bench: &mut Bench, work: fn(&mut Bench)) -> f64 {
+fn sample(bench: &mut Bench, work: Work) -> f64 {
     let start = Instant::now();
     for _ in 0..PASSES {
         work(black_box(bench));
@@ -105,7 +108,7 @@ fn sample(bench: &mut Bench, work: fn(&mut Bench)) -> f64 {
 }
 
 fn main() {
-    let workloads: [(&str, fn(&mut Bench)); 8] = [
+    let workloads: [(&str, Work); 8] = [
         ("one line, 64 keys, encrypt", Bench::single_encrypt),
         ("one line, 64 keys, decrypt", Bench::single_decrypt),
         ("the same, by value", Bench::single_decrypt_by_value),
