@@ -57,7 +57,7 @@ pub(crate) struct Schedules<const N: usize> {
     /// K1 for the equivalent inverse cipher (FIPS 197, section 5.3.5), which is what AESDEC computes.
     decrypt: [__m128i; N],
     /// K2, which only ever encrypts.
-    tweak: [__m128i; N],
+    pub(crate) tweak: [__m128i; N],
 }
 
 impl<const N: usize> Schedules<N> {
@@ -90,7 +90,7 @@ impl<const N: usize> Schedules<N> {
 
     /// K1 as direction `D` uses it.
     #[inline(always)]
-    fn data<D: Direction>(&self) -> &[__m128i; N] {
+    pub(crate) fn data<D: Direction>(&self) -> &[__m128i; N] {
         if D::DECRYPTS { &self.decrypt } else { &self.encrypt }
     }
 }
@@ -154,7 +154,7 @@ fn invert<const N: usize>(encrypt: &[__m128i; N]) -> [__m128i; N] {
 }
 
 #[inline(always)]
-fn load(bytes: &[u8; BLOCK_BYTES]) -> __m128i {
+pub(crate) fn load(bytes: &[u8; BLOCK_BYTES]) -> __m128i {
     // SAFETY: the reference covers the 16 bytes that are read; MOVDQU takes any alignment.
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }

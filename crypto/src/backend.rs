@@ -8,11 +8,14 @@ pub enum Backend {
     Portable,
     /// AESENC and AESDEC with everything around them inlined: x86-64 hosts with CPUID.01H:ECX.AESNI\[25\].
     AesNi,
+    /// The same with VAES for runs of lines: hosts that also have CPUID.(EAX=07H,ECX=0):EBX.AVX512F\[16\] and
+    /// ECX.VAES\[9\].
+    Vaes,
 }
 
 impl Backend {
     /// Every backend, the fastest last.
-    pub const ALL: [Self; 2] = [Self::Portable, Self::AesNi];
+    pub const ALL: [Self; 3] = [Self::Portable, Self::AesNi, Self::Vaes];
 
     /// True on hosts that can run it.
     pub fn is_available(self) -> bool {
@@ -20,8 +23,10 @@ impl Backend {
             Self::Portable => true,
             #[cfg(target_arch = "x86_64")]
             Self::AesNi => crate::aesni::is_available(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Vaes => crate::vaes::is_available(),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::AesNi => false,
+            Self::AesNi | Self::Vaes => false,
         }
     }
 

@@ -4,14 +4,14 @@ use std::fmt;
 
 use aes::{Aes128, Aes128Enc, Aes256, Aes256Enc};
 
-#[cfg(target_arch = "x86_64")]
-use crate::aesni;
 use crate::algorithm::Algorithm;
 use crate::backend::Backend;
 use crate::direction::{Decrypt, Direction, Encrypt};
 use crate::line::{CipherLine, PlainLine};
 use crate::portable::Schedules;
 use crate::run::{LineRun, RUN_LINES};
+#[cfg(target_arch = "x86_64")]
+use crate::{aesni, vaes};
 
 /// One entry's worth of key material: K1 (data) and K2 (tweak), expanded once, here, and never again.
 ///
@@ -28,6 +28,10 @@ enum Keyed {
     AesNi128(aesni::Schedules<{ aesni::ROUND_KEYS_128 }>),
     #[cfg(target_arch = "x86_64")]
     AesNi256(aesni::Schedules<{ aesni::ROUND_KEYS_256 }>),
+    #[cfg(target_arch = "x86_64")]
+    Vaes128(vaes::Schedules<{ aesni::ROUND_KEYS_128 }>),
+    #[cfg(target_arch = "x86_64")]
+    Vaes256(vaes::Schedules<{ aesni::ROUND_KEYS_256 }>),
 }
 
 impl Keyed {
@@ -40,8 +44,12 @@ impl Keyed {
             (Backend::AesNi, Algorithm::AesXts128) => aesni::Schedules::new(k1, k2).map(Self::AesNi128),
             #[cfg(target_arch = "x86_64")]
             (Backend::AesNi, Algorithm::AesXts256) => aesni::Schedules::new(k1, k2).map(Self::AesNi256),
+            #[cfg(target_arch = "x86_64")]
+            (Backend::Vaes, Algorithm::AesXts128) => vaes::Schedules::new(k1, k2).map(Self::Vaes128),
+            #[cfg(target_arch = "x86_64")]
+            (Backend::Vaes, Algorithm::AesXts256) => vaes::Schedules::new(k1, k2).map(Self::Vaes256),
             #[cfg(not(target_arch = "x86_64"))]
-            (Backend::AesNi, _) => None,
+            (Backend::AesNi | Backend::Vaes, _) => None,
         }
     }
 }
@@ -56,6 +64,10 @@ macro_rules! with_schedules {
             Keyed::AesNi128($schedules) => $call,
             #[cfg(target_arch = "x86_64")]
             Keyed::AesNi256($schedules) => $call,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::Vaes128($schedules) => $call,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::Vaes256($schedules) => $call,
         }
     };
 }
@@ -119,6 +131,8 @@ impl XtsKey {
             Keyed::Portable128(_) | Keyed::Portable256(_) => Backend::Portable,
             #[cfg(target_arch = "x86_64")]
             Keyed::AesNi128(_) | Keyed::AesNi256(_) => Backend::AesNi,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::Vaes128(_) | Keyed::Vaes256(_) => Backend::Vaes,
         }
     }
 
@@ -132,6 +146,10 @@ impl XtsKey {
             Keyed::AesNi128(_) => Algorithm::AesXts128,
             #[cfg(target_arch = "x86_64")]
             Keyed::AesNi256(_) => Algorithm::AesXts256,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::Vaes128(_) => Algorithm::AesXts128,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::Vaes256(_) => Algorithm::AesXts256,
         }
     }
 
