@@ -12,9 +12,8 @@ pub struct Difference {
     pub model: String,
 }
 
-pub const GPR_NAMES: [&str; 16] = [
-    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
-];
+pub const GPR_NAMES: [&str; 16] =
+    ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
 
 /// Linear addresses from here on are the kernel's: Linux reports every fault on them as a protection violation, so
 /// that programs cannot see what is mapped there (arch/x86/mm/fault.c, `set_signal_archinfo`).

@@ -141,10 +141,7 @@ pub fn exclusion(code: Code) -> Option<&'static str> {
 /// True for operands that have a register and a memory form.
 fn register_or_memory(kind: OpCodeOperandKind) -> bool {
     use OpCodeOperandKind as K;
-    matches!(
-        kind,
-        K::r8_or_mem | K::r16_or_mem | K::r32_or_mem | K::r64_or_mem | K::mm_or_mem | K::xmm_or_mem
-    )
+    matches!(kind, K::r8_or_mem | K::r16_or_mem | K::r32_or_mem | K::r64_or_mem | K::mm_or_mem | K::xmm_or_mem)
 }
 
 /// All forms, and the codes that have none.

@@ -71,15 +71,19 @@ impl Generator {
         let mut rng = Rng::new(self.seed, index);
         let rip = self.place(&mut rng);
         for _ in 0..TRIES {
-            let mut draft =
-                Draft { rng: &mut rng, pre: State::default(), memory: self.image.clone(), insn: Instruction::default() };
+            let mut draft = Draft {
+                rng: &mut rng,
+                pre: State::default(),
+                memory: self.image.clone(),
+                insn: Instruction::default(),
+            };
             draft.registers();
             draft.pre.rip = rip;
             if !draft.operands(form) {
                 continue;
             }
             let Ok(len) = self.encoder.encode(&draft.insn, rip) else {
-                self.encoder.take_buffer();
+                drop(self.encoder.take_buffer());
                 continue;
             };
             let mut bytes = self.encoder.take_buffer();

@@ -1,7 +1,7 @@
 //! Executes one instruction in the interpreter: a processor in 64-bit mode at CPL 3, as Linux runs user code, with the
 //! arena in pages of a KeyID of their own.
 
-use crate::layout::{ARENA_BYTES, CODE, CODE_BYTES, EXIT_SLOT, PAGE, PAGES, arena_address, in_code};
+use crate::layout::{ARENA_BYTES, CODE, CODE_BYTES, EXIT_SLOT, PAGE, PAGES, SYSTEM, arena_address, in_code};
 use crate::state::{Case, Fault, Outcome, State, USER_FLAGS, fx, zero_arena};
 use cpu::Cpu;
 use cpu::exec::system::cpuid::CpuModel;
@@ -9,7 +9,7 @@ use cpu::run::Stop;
 use cpu::state::TableRegister;
 use mem::{BusAddr, KeyId, MemType, Memory, PhysAddr, TmeProfile};
 use x86::cr::{cr0, cr4, efer};
-use x86::platform::{Platform, ResetKind, Signal, VirtualTime};
+use x86::platform::{Platform, Signal, VirtualTime};
 use x86::segment::{Segment, ar, sreg};
 
 /// A board with nothing on it.
@@ -44,6 +44,9 @@ impl Platform for EmptyBoard {
     fn acknowledge_interrupt(&mut self, _: VirtualTime, _: usize) -> Option<u8> {
         None
     }
+    fn nmi_pending(&self, _: usize) -> bool {
+        false
+    }
     fn take_nmi(&mut self, _: usize) -> bool {
         false
     }
@@ -55,7 +58,7 @@ impl Platform for EmptyBoard {
     }
 }
 
-/// Physical addresses. System structures are at the same linear addresses, as supervisor pages.
+/// Physical addresses. System structures are supervisor pages at [`SYSTEM`] plus these.
 mod place {
     pub const PML4: u64 = 0x1000;
     /// One page directory for each of the first four GiB, behind the page-directory-pointer table.
@@ -163,6 +166,8 @@ impl Interpreter {
     }
 
     fn build_tables(&mut self) {
+        // Cells that nobody wrote decrypt to noise.
+        self.cpu.mem.load_image(PhysAddr(0), &vec![0; place::CODE as usize]);
         let all = pte::P | pte::W | pte::U | pte::A;
         self.store(place::PML4, place::PDPT | all);
         for gib in 0..4 {
@@ -170,8 +175,8 @@ impl Interpreter {
         }
         let layout = self.cpu.mem.layout();
         let mut pages = vec![];
-        for page in (0..0x10_0000).step_by(PAGE) {
-            pages.push((page, page | pte::P | pte::W | pte::A | pte::D));
+        for page in (place::GDT..place::TABLES).step_by(PAGE) {
+            pages.push((SYSTEM + page, page | pte::P | pte::W | pte::A | pte::D));
         }
         for offset in (0..CODE_BYTES as u64).step_by(PAGE) {
             let bus = layout.join(PhysAddr(place::CODE + offset), CODE_KEYID).0;
@@ -199,16 +204,19 @@ impl Interpreter {
             self.store(place::GDT + 8 + 8 * i as u64, d);
         }
         // Busy 64-bit TSS with RSP0.
-        self.store(place::GDT + u64::from(selector::TSS), 0x0000_8B00_0000_0067 | place::TSS << 16);
-        let stack = (place::KERNEL_STACK + PAGE as u64).to_le_bytes();
+        let base = SYSTEM + place::TSS;
+        let low = 0x0000_8B00_0000_0067 | (base & 0xFF_FFFF) << 16 | base >> 24 << 56;
+        self.store(place::GDT + u64::from(selector::TSS), low);
+        let stack = (SYSTEM + place::KERNEL_STACK + PAGE as u64).to_le_bytes();
         self.cpu.mem.load_image(PhysAddr(place::TSS + 4), &stack);
         // I/O map beyond the limit.
         self.cpu.mem.load_image(PhysAddr(place::TSS + 102), &[0x68, 0]);
         for vector in 0..256 {
-            let handler = place::HANDLERS + vector;
+            let handler = SYSTEM + place::HANDLERS + vector;
             // #BP and #OF may be raised by user code, as in Linux.
             let dpl = if vector == 3 || vector == 4 { 3u64 } else { 0 };
-            let gate = handler & 0xFFFF | u64::from(selector::KERNEL_CS) << 16 | (0x8E | dpl << 5) << 40;
+            let gate =
+                handler & 0xFFFF | handler >> 16 << 48 | u64::from(selector::KERNEL_CS) << 16 | (0x8E | dpl << 5) << 40;
             self.store(place::IDT + 16 * vector, gate);
             self.cpu.mem.load_image(PhysAddr(place::HANDLERS + vector), &[0xF4]);
         }
@@ -233,9 +241,9 @@ impl Interpreter {
         cpu.msr.k_core = KEYID_BITS;
         cpu.msr.mtrr.def_type = MTRR_DEF_TYPE;
         cpu.xcr0 = 3;
-        cpu.gdtr = TableRegister { base: place::GDT, limit: 0x7F };
-        cpu.idtr = TableRegister { base: place::IDT, limit: 0xFFF };
-        cpu.tr = Segment { selector: selector::TSS, ar: ar::P | 11, limit: 0x67, base: place::TSS };
+        cpu.gdtr = TableRegister { base: SYSTEM + place::GDT, limit: 0x7F };
+        cpu.idtr = TableRegister { base: SYSTEM + place::IDT, limit: 0xFFF };
+        cpu.tr = Segment { selector: selector::TSS, ar: ar::P | 11, limit: 0x67, base: SYSTEM + place::TSS };
         cpu.ldtr = Segment { selector: 0, ar: ar::UNUSABLE, limit: 0, base: 0 };
         self.load_segments();
         let cpu = &mut *self.cpu;
@@ -367,7 +375,8 @@ impl Interpreter {
         }
         if self.cpu.cpl == 3 && stop != Stop::Icount {
             self.cpu.activity = cpu::state::Activity::Running;
-            return Err(format!("the interpreter stopped: {stop:?}"));
+            self.memory.fill(0xEE);
+            return Err(format!("the interpreter stopped: {stop:?} after {:x?}", self.cpu.last_exception));
         }
         self.store_registers(&mut out.state);
         out.fault = None;
@@ -386,10 +395,10 @@ impl Interpreter {
     /// Reads the frame that delivery pushed (SDM Vol. 3A, figure 6-9).
     fn take_fault(&mut self, out: &mut Outcome) -> Result<(), String> {
         let halted = self.cpu.activity == cpu::state::Activity::Halted;
-        let vector = self.cpu.rip() - place::HANDLERS - u64::from(halted);
+        let vector = self.cpu.rip().wrapping_sub(SYSTEM + place::HANDLERS + u64::from(halted));
         let Ok(vector) = u8::try_from(vector) else { return Err(format!("not at a handler: {:#x}", self.cpu.rip())) };
         let has_error = matches!(vector, 8 | 10..=14 | 17);
-        let mut at = self.cpu.regs[4];
+        let mut at = self.cpu.regs[4].wrapping_sub(SYSTEM);
         let mut pop = || {
             let mut b = [0; 8];
             self.cpu.mem.read(BusAddr(at), MemType::Wb, false, &mut b);

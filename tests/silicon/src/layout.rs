@@ -19,6 +19,10 @@ pub const READ_ONLY: u64 = 0x2001_0000;
 /// One page of stack.
 pub const STACK: u64 = 0x3000_0000;
 
+/// Where the interpreter's descriptor tables and handlers are. No case goes near it.
+pub const SYSTEM: u64 = 0x6600_0000;
+const SYSTEM_BYTES: u64 = 1 << 20;
+
 /// A page of the arena.
 #[derive(Debug, Clone, Copy)]
 pub struct ArenaPage {
@@ -53,7 +57,8 @@ pub fn arena_address(index: usize) -> u64 {
 /// 4 GiB and the end of the user half; the last page but one is the vsyscall page, which is executable by name only.
 pub fn harmless(linear: u64) -> bool {
     const VSYSCALL: u64 = 0xFFFF_FFFF_FF60_0000;
-    (linear < 0xFFFF_0000 || linear >= 0x7FFF_FFFF_F000) && linear & !0xFFF != VSYSCALL
+    let system = linear.wrapping_sub(SYSTEM) < SYSTEM_BYTES;
+    !system && (linear < 0xFFFF_0000 || linear >= 0x7FFF_FFFF_F000) && linear & !0xFFF != VSYSCALL
 }
 
 /// True in the two code pages.

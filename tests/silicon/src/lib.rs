@@ -46,7 +46,8 @@ pub fn run(options: &Options) -> Result<Report, String> {
     if let Some(only) = &options.only {
         let only = only.to_lowercase();
         forms.retain(|f| {
-            let (name, family) = (format!("{:?}", f.code).to_lowercase(), format!("{:?}", f.code.mnemonic()).to_lowercase());
+            let (name, family) =
+                (format!("{:?}", f.code).to_lowercase(), format!("{:?}", f.code.mnemonic()).to_lowercase());
             family == only || name.contains(&only) && only.contains('_')
         });
     }

@@ -352,9 +352,7 @@ impl Native {
                 NO_SIGNAL => out.state.rip = next - JMP_BYTES as u64,
                 // A branch reached an INT3 that fills the code pages. INT3 itself leaves RIP right behind the case.
                 3 if in_code(out.state.rip - 1) && case.insn.code() != iced_x86::Code::Int3 => out.state.rip -= 1,
-                vector => {
-                    out.fault = Some(Fault { vector: vector as u8, error: (*shared).error, cr2: (*shared).cr2 })
-                }
+                vector => out.fault = Some(Fault { vector: vector as u8, error: (*shared).error, cr2: (*shared).cr2 }),
             }
             for (i, page) in PAGES.iter().enumerate() {
                 ptr::copy_nonoverlapping(page.linear as *const u8, out.memory[i * PAGE..].as_mut_ptr(), PAGE);

@@ -182,9 +182,7 @@ pub const RULES: &[Rule] = &[
         source: "SDM Vol. 2A, BSF: \"If the content of the source operand is 0, the content of the destination operand is \
                  undefined\"; AMD and Intel processors leave it unchanged, with bits 63:32 of a 32-bit form vendor-specific",
         bound: "ZF agrees; bits 31:0 agree",
-        applies: |c| {
-            matches!(mnemonic(c), Mnemonic::Bsf | Mnemonic::Bsr) && operand_bits(&c.insn, 0) == 32
-        },
+        applies: |c| matches!(mnemonic(c), Mnemonic::Bsf | Mnemonic::Bsr) && operand_bits(&c.insn, 0) == 32,
         allow: |c, a| {
             a.gprs.push((c.insn.op0_register().number(), 0xFFFF_FFFF_0000_0000));
         },
@@ -207,9 +205,7 @@ pub const RULES: &[Rule] = &[
         name: "RCPPS, RCPSS, RSQRTPS, RSQRTSS",
         source: "SDM Vol. 2B, RCPPS: \"|Relative Error| <= 1.5 * 2^-12\", each processor's own table",
         bound: "within twice that of each other; zeros, infinities and NaNs agree",
-        applies: |c| {
-            matches!(mnemonic(c), Mnemonic::Rcpps | Mnemonic::Rcpss | Mnemonic::Rsqrtps | Mnemonic::Rsqrtss)
-        },
+        applies: |c| matches!(mnemonic(c), Mnemonic::Rcpps | Mnemonic::Rcpss | Mnemonic::Rsqrtps | Mnemonic::Rsqrtss),
         allow: |_, a| a.relative = Some(3.0 / 4096.0),
     },
     Rule {

@@ -45,15 +45,13 @@ impl Draft<'_> {
             MemorySize::Fxsave_512Byte | MemorySize::Fxsave64_512Byte | MemorySize::Xsave | MemorySize::Xsave64
         );
         let bytes = if wide { 576 } else { (size.size() as u64).max(1) };
-        let linear = self.data_address(bytes, wide && !self.rng.one_in(8));
+        let align = wide && !self.rng.one_in(8);
+        let linear = self.data_address(bytes, align);
         let mut target = linear;
         let mut segment_base = 0;
         if self.rng.one_in(16) {
-            let (register, base) = if self.rng.one_in(2) {
-                (Register::FS, self.pre.fs_base)
-            } else {
-                (Register::GS, self.pre.gs_base)
-            };
+            let (register, base) =
+                if self.rng.one_in(2) { (Register::FS, self.pre.fs_base) } else { (Register::GS, self.pre.gs_base) };
             insn.set_segment_prefix(register);
             segment_base = base;
             target = linear.wrapping_sub(base);
@@ -157,9 +155,8 @@ impl Draft<'_> {
     pub fn implied_operands(&mut self) {
         let insn = self.insn;
         let m = insn.mnemonic();
-        let narrow = insn.op_kinds().any(|k| {
-            matches!(k, OpKind::MemorySegESI | OpKind::MemoryESEDI | OpKind::MemorySegEDI)
-        });
+        let narrow =
+            insn.op_kinds().any(|k| matches!(k, OpKind::MemorySegESI | OpKind::MemoryESEDI | OpKind::MemorySegEDI));
         if insn.is_string_instruction() || matches!(m, Mnemonic::Maskmovq | Mnemonic::Maskmovdqu) {
             for n in [6, 7] {
                 let linear = self.data_address(16, false);
@@ -491,7 +488,9 @@ pub fn operand_address(insn: &Instruction, pre: &State) -> Option<u64> {
     let displacement = if relative { insn.ip_rel_memory_address() } else { insn.memory_displacement64() };
     let mut ea = base.wrapping_add(index).wrapping_add(displacement);
     let narrow = [insn.memory_base(), insn.memory_index()].iter().any(|r| *r != Register::None && r.size() == 4)
-        || insn.memory_base() == Register::None && insn.memory_index() == Register::None && insn.memory_displ_size() == 4;
+        || insn.memory_base() == Register::None
+            && insn.memory_index() == Register::None
+            && insn.memory_displ_size() == 4;
     if narrow {
         ea &= 0xFFFF_FFFF;
     }

@@ -34,7 +34,7 @@ impl Draft<'_> {
         let mut second_imm8 = false;
         for (n, kind) in op.op_kinds().iter().enumerate() {
             let n = n as u32;
-            let mut register = |i: &mut Instruction, r: Register| {
+            let register = |i: &mut Instruction, r: Register| {
                 i.set_op_kind(n, OpKind::Register);
                 i.set_op_register(n, r);
             };

@@ -5,6 +5,9 @@ use crate::layout::STACK;
 use crate::state::{USER_FLAGS, fx};
 use x86::flags;
 
+/// Cases with RFLAGS.AC set.
+const ALIGNMENT_CHECKS: bool = false;
+
 /// x87 status bits.
 const FSW_EXCEPTIONS: u16 = 0x3F;
 const FSW_ES_B: u16 = 0x8080;
@@ -25,7 +28,7 @@ impl Draft<'_> {
         if self.rng.one_in(4) {
             f |= flags::DF;
         }
-        if self.rng.one_in(32) {
+        if ALIGNMENT_CHECKS && self.rng.one_in(32) {
             f |= flags::AC;
         }
         if self.rng.one_in(8) {
