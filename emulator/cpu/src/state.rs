@@ -182,6 +182,8 @@ pub struct Cpu {
     pub unretired: i64,
     /// The next instruction follows the last one in memory, so a fetch in the same line touches nothing.
     pub sequential: bool,
+    /// The next instruction is a repeated string instruction of this length that goes on (0: it is not): fetched already.
+    pub repeating: u8,
     /// RIP at which [`Cpu::run`] stops, checked between chains.
     pub breakpoint: Option<u64>,
     /// False right after the stop, so that running on does not stop again.
