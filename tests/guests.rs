@@ -170,7 +170,7 @@ fn power_off_ends_with_status_0() {
     // Sleep type 5 with SLP_EN, at PM1a_CNT as the FADT tells.
     let run = boot(
         |a| {
-            a.mov(edx, u32::from(devices::layout::PM_BASE + 4))?;
+            a.mov(edx, u32::from(devices::layout::PM1A_CNT_BLK))?;
             a.mov(eax, 5 << 10 | 1 << 13)?;
             a.out(dx, ax)
         },
