@@ -194,6 +194,34 @@ impl FastTable {
         }
     }
 
+    /// Copies `len` bytes (1 to 64, within one line on each side) as if byte by byte in ascending order, or returns false
+    /// when either side must go the slow way. The ranges must not overlap so that the order matters.
+    #[inline]
+    pub fn copy(&self, from: u64, to: u64, len: usize) -> bool {
+        let (Some(from), Some(to)) = (self.probe_read(from, len), self.probe_write(to, len)) else { return false };
+        // SAFETY: each probe returned `len` bytes inside one line of a frame's data, which is never freed; `copy` allows the
+        // two to overlap.
+        unsafe { std::ptr::copy(from, to, len) };
+        true
+    }
+
+    /// Stores the low `size` bytes (1, 2, 4, 8) of `value` `count` times from `to` on, within one line, or returns false when
+    /// that must go the slow way.
+    #[inline]
+    pub fn fill(&self, to: u64, value: u64, size: usize, count: usize) -> bool {
+        let Some(at) = self.probe_write(to, size * count) else { return false };
+        let bytes = value.to_le_bytes();
+        // SAFETY: the probe returned `size * count` bytes inside one line of a frame's data, which is never freed and of
+        // which no other reference exists while this one lives.
+        let line = unsafe { std::slice::from_raw_parts_mut(at, size * count) };
+        if size == 1 {
+            line.fill(bytes[0]);
+        } else {
+            line.chunks_exact_mut(size).for_each(|chunk| chunk.copy_from_slice(&bytes[..size]));
+        }
+        true
+    }
+
     /// [`load`](Self::load) of one byte.
     #[inline(always)]
     pub fn load_u8(&self, va: u64) -> Option<u8> {

@@ -187,6 +187,11 @@ impl BlockCache {
         }
     }
 
+    /// What was decoded from a line.
+    pub fn line_bytes(&self, bus_line: u64) -> Option<&[u8; 64]> {
+        self.lines.get(&bus_line).map(|line| &line.bytes)
+    }
+
     /// A store changed the line: its blocks die.
     pub fn kill_line(&mut self, bus_line: u64) {
         if let Some(line) = self.lines.remove(&bus_line) {

@@ -19,6 +19,7 @@ pub mod operand;
 pub mod reset;
 pub mod run;
 pub mod state;
+pub mod trace;
 pub mod translate;
 
 pub use state::Cpu;

@@ -85,6 +85,11 @@ impl BlockHeader {
         self.frame.get().exec_ok() & self.lines == self.lines
     }
 
+    /// True if the block is not dead and its first instruction lies in one line.
+    pub fn is_live_in_one_line(&self) -> bool {
+        self.frame.get() != FramePtr::empty() && self.lines.is_power_of_two()
+    }
+
     /// Makes every later entry fail.
     pub fn kill(&self) {
         self.frame.set(FramePtr::empty());

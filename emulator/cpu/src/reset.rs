@@ -67,9 +67,11 @@ impl Cpu {
             icount_limit: 0,
             unretired: 0,
             sequential: false,
+            repeating: 0,
             breakpoint: None,
             breakpoint_armed: true,
             last_exception: None,
+            trace: None,
             fault: None,
             leave_block: false,
             code_modified: false,
@@ -125,6 +127,7 @@ impl Cpu {
             Segment { selector: 0xF000, ar: DATA_AR | ar::CODE, limit: 0xFFFF, base: 0xFFFF_0000 };
         self.next_ip = 0xFFF0;
         self.sequential = false;
+        self.repeating = 0;
         self.followed = None;
         self.fault = None;
         self.update_mode();

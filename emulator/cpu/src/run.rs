@@ -9,10 +9,11 @@
 
 use crate::block::{Block, ModeKey};
 use crate::exec::int::fault_exit;
-use crate::mmu::tlb::Translation;
+use crate::mmu::tlb::{Side, Translation};
 use crate::op::{At, BlockHeader};
 use crate::operand::canonical;
 use crate::state::{Activity, Cpu, slot};
+use crate::trace::What;
 use crate::translate::{NeedsMore, Source, Translated, translate};
 use mem::{BusAddr, FramePtr};
 use x86::platform::VirtualTime;
@@ -144,9 +145,14 @@ impl Cpu {
             if let Some(vector) = self.platform.acknowledge_interrupt(*now, self.id) {
                 self.ip = self.next_ip;
                 self.sequential = false;
+                self.repeating = 0;
                 self.followed = None;
+                let rip = self.next_ip;
                 return match self.deliver_interrupt(vector) {
-                    Ok(()) => Ok(false),
+                    Ok(()) => {
+                        self.note(rip, What::Interrupt { vector, handler: self.next_ip });
+                        Ok(false)
+                    }
                     Err(_) => Err(Stop::TripleFault),
                 };
             }
@@ -167,9 +173,13 @@ impl Cpu {
     /// Delivers a fault; a failed delivery escalates in `deliver_exception`.
     fn fault_to_handler(&mut self, e: Exception) -> Result<(), Stop> {
         self.sequential = false;
+        self.repeating = 0;
         self.interrupt_shadow = false;
         self.last_exception = Some((e, self.ip));
-        self.deliver_exception(e).map_err(|_| Stop::TripleFault)
+        let rip = self.ip;
+        self.deliver_exception(e).map_err(|_| Stop::TripleFault)?;
+        self.note(rip, What::Exception { exception: e, handler: self.next_ip });
+        Ok(())
     }
 
     /// Executes one chain. True if it ended without a fault.
@@ -179,8 +189,8 @@ impl Cpu {
         // RF lasts for one instruction; a fault's image sets it again itself (SDM Vol. 3B, section 18.3.1.1).
         self.rflags_system &= !flags::RF;
         let shadow = std::mem::take(&mut self.interrupt_shadow);
-        let one = single || shadow && self.interrupt_waits();
         let rip = self.next_ip;
+        let one = single || shadow && self.interrupt_waits() || self.breakpoint_near(rip);
         self.leave_block = false;
         self.code_modified = false;
         let link = self.followed.take();
@@ -198,8 +208,15 @@ impl Cpu {
             link.generation.set(self.blocks.link_generation);
             link.block.set(Some(header));
         }
+        if self.breakpoint.is_some() {
+            // One block at a time: without a budget left, no other is entered.
+            let insns = i64::from(header.insns);
+            self.icount_limit = self.icount_limit.wrapping_sub((self.budget - insns) as u64);
+            self.budget = insns;
+        }
         self.leave_block = false;
         self.sequential = false;
+        self.repeating = 0;
         self.regs[slot::RIP as usize] = rip;
         self.budget -= i64::from(header.insns);
         let first = header.first();
@@ -209,6 +226,7 @@ impl Cpu {
         }
         if self.code_modified {
             self.sequential = false;
+            self.repeating = 0;
         }
         if self.mode.bitness() < 64 {
             self.next_ip &= 0xFFFF_FFFF;
@@ -227,6 +245,12 @@ impl Cpu {
         true
     }
 
+    /// True if a block that starts at `rip` could run over the breakpoint.
+    fn breakpoint_near(&self, rip: u64) -> bool {
+        const BLOCK_BYTES: u64 = 15 * crate::block::MAX_INSNS as u64;
+        self.breakpoint.is_some_and(|b| (1..BLOCK_BYTES).contains(&b.wrapping_sub(rip)))
+    }
+
     fn enter_chain(&mut self, first: At) {
         (first.f)(self, first);
         if cfg!(debug_assertions) {
@@ -239,11 +263,14 @@ impl Cpu {
     /// The block at `rip`, of at most `budget` instructions, with its lines fetched.
     fn find(&mut self, rip: u64, budget: u64) -> Result<&'static BlockHeader, Exception> {
         let linear = self.code_address(rip)?;
-        let same_line = self.sequential && linear.wrapping_sub(1) >> 6 == linear >> 6;
+        let same_line = self.repeating != 0 || self.sequential && linear.wrapping_sub(1) >> 6 == linear >> 6;
         if let Some(header) = self.known(rip, linear)
-            && (header.enterable() || same_line && header.frame.get() != FramePtr::empty())
+            && (header.enterable() || same_line && header.is_live_in_one_line())
             && u64::from(header.insns) <= budget
         {
+            return Ok(header);
+        }
+        if same_line && let Some(header) = self.in_fetched_line(linear, budget)? {
             return Ok(header);
         }
         let (t, frame) = self.fetch_line(linear)?;
@@ -264,6 +291,43 @@ impl Cpu {
             }
         }
         self.build(rip, linear, bus, frame, budget)
+    }
+
+    /// Execution goes on in a line that was fetched but has left the cache since: what was fetched is executed, and only
+    /// what lies beyond it is touched. `None` if the line is resident, so that touching it changes nothing.
+    fn in_fetched_line(&mut self, linear: u64, budget: u64) -> Result<Option<&'static BlockHeader>, Exception> {
+        let Some(t) = self.tlb.lookup(Side::Fetch, linear >> 12, self.pcid()) else { return Ok(None) };
+        let Some(frame) = self.mem.frame_lookup(BusAddr(t.bus_page)) else { return Ok(None) };
+        let line_after = (linear | 63).wrapping_add(1);
+        let repeats_into_next = linear + u64::from(self.repeating) > line_after && line_after & 0xFFF != 0;
+        let evicted = |at: u64| frame.resident() >> (at >> 6 & 63) & 1 == 0;
+        if !evicted(linear) && !(repeats_into_next && evicted(line_after)) {
+            return Ok(None);
+        }
+        let mut code = [0; 128];
+        let Some(first) = self.fetched_bytes(frame, linear) else { return Ok(None) };
+        code[..64].copy_from_slice(&first);
+        let mut end = 64;
+        if repeats_into_next && let Some(second) = self.fetched_bytes(frame, line_after) {
+            code[64..].copy_from_slice(&second);
+            end = 128;
+        }
+        let start = (linear & 63) as usize;
+        if let Ok(translated) = translate(&self.source(&code[start..end], linear, budget)) {
+            return Ok(Some(self.scratch_block(frame, translated)));
+        }
+        let (t, second) = self.fetch_line(line_after)?;
+        self.read_code(&t, second, (line_after & 0xFFF) as usize, &mut code[64..79]);
+        self.once(frame, &code[start..79], linear, budget).map(Some)
+    }
+
+    /// The bytes of a fetched line of code, from the cache or as they were when they were decoded.
+    fn fetched_bytes(&self, frame: FramePtr, linear: u64) -> Option<[u8; 64]> {
+        let line = (linear >> 6 & 63) as u32;
+        if frame.resident() >> line & 1 != 0 {
+            return Some(frame.line_bytes(line));
+        }
+        self.blocks.line_bytes(frame.bus_page().0 | u64::from(line) << 6).copied()
     }
 
     /// What the jump cache knows of `rip`, when that is still reachable under its translation.

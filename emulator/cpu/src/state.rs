@@ -9,6 +9,7 @@ use crate::mmu::invalidate::TypeCache;
 use crate::mmu::tlb::Tlb;
 use crate::mode::Mode;
 use crate::op::{At, Link, Slots};
+use crate::trace::Trace;
 use mem::{FastTable, Memory};
 use x86::Exception;
 use x86::platform::Platform;
@@ -181,12 +182,16 @@ pub struct Cpu {
     pub unretired: i64,
     /// The next instruction follows the last one in memory, so a fetch in the same line touches nothing.
     pub sequential: bool,
+    /// The next instruction is a repeated string instruction of this length that goes on (0: it is not): fetched already.
+    pub repeating: u8,
     /// RIP at which [`Cpu::run`] stops, checked between chains.
     pub breakpoint: Option<u64>,
     /// False right after the stop, so that running on does not stop again.
     pub breakpoint_armed: bool,
     /// The last exception that was delivered and the RIP it happened at, for reports.
     pub last_exception: Option<(Exception, u64)>,
+    /// Deliveries and TLB flushes, recorded while this is some.
+    pub trace: Option<Box<Trace>>,
 
     /// The fault that ended a chain.
     pub fault: Option<Exception>,

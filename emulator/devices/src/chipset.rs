@@ -466,6 +466,10 @@ impl Platform for Chipset {
         vector
     }
 
+    fn nmi_pending(&self, cpu: usize) -> bool {
+        self.lapics[cpu].nmi_pending()
+    }
+
     fn take_nmi(&mut self, cpu: usize) -> bool {
         self.lapics[cpu].take_nmi()
     }

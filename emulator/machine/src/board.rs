@@ -1,13 +1,34 @@
 //! The board as the processor sees it: shared with the machine, which feeds and drains it between runs.
 
 use devices::Chipset;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use x86::platform::{Platform, Signal, VirtualTime};
 
 /// A handle to the chipset. Runs on one thread; borrows never overlap, because the chipset calls nothing back.
 #[derive(Clone)]
-pub struct Board(pub Rc<RefCell<Chipset>>);
+pub struct Board(pub Rc<RefCell<Chipset>>, Rc<Horizon>);
+
+/// The virtual time at which the machine wants the processor back, whether it executes or is halted. To the processor it
+/// looks like a timer event that raises a signal; to the guest it is nothing at all.
+struct Horizon {
+    /// Nanoseconds; `u64::MAX` when nobody waits.
+    at: Cell<u64>,
+    reached: Cell<bool>,
+}
+
+impl Board {
+    pub fn new(chipset: Chipset) -> Board {
+        Board(Rc::new(RefCell::new(chipset)), Rc::new(Horizon { at: Cell::new(u64::MAX), reached: Cell::new(false) }))
+    }
+
+    /// Makes the processor leave its run loop at `time`; `None` takes that back. While no timer is armed a halted
+    /// processor still stops at once: time cannot pass for it.
+    pub fn set_horizon(&self, time: Option<VirtualTime>) {
+        self.1.at.set(time.map_or(u64::MAX, |t| t.0));
+        self.1.reached.set(false);
+    }
+}
 
 impl Platform for Board {
     fn port_read(&mut self, now: VirtualTime, cpu: usize, port: u16, size: u8) -> u32 {
@@ -35,10 +56,14 @@ impl Platform for Board {
         self.0.borrow_mut().set_cr8(now, cpu, value);
     }
     fn next_event(&self) -> Option<VirtualTime> {
-        self.0.borrow().next_event()
+        let event = self.0.borrow().next_event()?;
+        Some(event.min(VirtualTime(self.1.at.get())))
     }
     fn advance(&mut self, now: VirtualTime) {
         self.0.borrow_mut().advance(now);
+        if now.0 >= self.1.at.get() {
+            self.1.reached.set(true);
+        }
     }
     fn interrupt_pending(&self, cpu: usize) -> bool {
         self.0.borrow().interrupt_pending(cpu)
@@ -56,6 +81,6 @@ impl Platform for Board {
         self.0.borrow_mut().take_signal()
     }
     fn signal_pending(&self) -> bool {
-        self.0.borrow().signal_pending()
+        self.1.reached.get() || self.0.borrow().signal_pending()
     }
 }

@@ -40,7 +40,7 @@ impl Machine {
             u64::from(cpu.cpl),
             u64::from(cpu.mxcsr),
             u64::from(cpu.interrupt_shadow) | u64::from(cpu.nmi_blocked) << 1 | (cpu.activity as u64) << 2,
-            u64::from(cpu.sequential),
+            u64::from(cpu.sequential) | u64::from(cpu.repeating) << 1,
             cpu.icount(),
             cpu.now().0,
         ] {

@@ -9,9 +9,8 @@ use cpu::run::Stop;
 use devices::{Chipset, ChipsetConfig};
 use firmware::{Bios, BootInfo, Images, LoadError, MemoryMap, SetupError};
 use mem::Memory;
-use std::cell::{RefCell, RefMut};
-use std::rc::Rc;
-use x86::platform::{ResetKind, Signal};
+use std::cell::RefMut;
+use x86::platform::{ResetKind, Signal, VirtualTime};
 
 /// A machine.
 pub struct Machine {
@@ -26,6 +25,8 @@ pub struct Machine {
 pub enum Exit {
     /// The instruction count was reached.
     Icount,
+    /// The virtual time was reached ([`Machine::run_until`]).
+    Time,
     /// The RIP breakpoint was reached.
     Breakpoint,
     /// ACPI S5.
@@ -61,7 +62,7 @@ impl Machine {
             phys_bits: features.maxphyaddr,
             ..ChipsetConfig::default()
         });
-        let board = Board(Rc::new(RefCell::new(chipset)));
+        let board = Board::new(chipset);
         let model = CpuModel::new(&features, 1, config.cache_bytes as u32, config.cache_ways as u32);
         let cpu = Cpu::new(0, model, Box::new(memory), Box::new(board.clone()), config.ips);
         Ok(Machine { cpu, board, config, map })
@@ -103,6 +104,17 @@ impl Machine {
                 None => Exit::Icount,
             },
         }
+    }
+
+    /// As [`Machine::run`], and until the virtual time `time` at the latest, which a halted processor reaches as well. Where
+    /// runs are cut changes nothing that the guest or the state hash sees.
+    pub fn run_until(&mut self, icount: u64, time: VirtualTime) -> Exit {
+        let now = self.cpu.icount();
+        let limit = icount.min(now.saturating_add(self.cpu.clock.insns_until(now, time)));
+        self.board.set_horizon(Some(time));
+        let exit = self.run(limit);
+        self.board.set_horizon(None);
+        if exit == Exit::Icount && self.cpu.icount() < icount { Exit::Time } else { exit }
     }
 
     /// Performs a platform reset: registers, board, memory side (spec 7.3).

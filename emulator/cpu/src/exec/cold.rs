@@ -55,7 +55,12 @@ fn exec(cpu: &mut Cpu, op: At) -> After {
     cpu.at_op(op);
     let (f, insn) = cpu.blocks.cold[op.imm as usize];
     match f(cpu, &insn) {
-        Ok(()) if cpu.next_ip != sequential => After::Transfer,
+        Ok(()) if cpu.next_ip != sequential => {
+            if cpu.next_ip == cpu.ip && insn.is_string_instruction() {
+                cpu.repeating = op.len;
+            }
+            After::Transfer
+        }
         Ok(()) if cpu.leave_block => After::Leave,
         Ok(()) => After::Next,
         Err(e) => {

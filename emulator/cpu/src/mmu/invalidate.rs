@@ -1,6 +1,7 @@
 //! What drops translations and the host's shortcuts (SDM Vol. 3A, section 4.10.4).
 
 use crate::state::Cpu;
+use crate::trace::{Flush, What};
 use mem::{MemType, deny};
 use x86::cr::cr4;
 use x86::flags;
@@ -51,12 +52,14 @@ impl Cpu {
         } else {
             self.tlb.flush_non_global();
         }
+        self.note(self.ip, What::Flush(if include_global { Flush::All } else { Flush::NonGlobal }));
         self.translations_changed();
     }
 
     /// MOV to CR3 without PCIDs flushes PCID 0; with PCIDs and bit 63 clear the new PCID; INVPCID type 1 its operand's.
     pub fn flush_pcid(&mut self, pcid: u16) {
         self.tlb.flush_pcid(pcid);
+        self.note(self.ip, What::Flush(Flush::Pcid(pcid)));
         self.translations_changed();
     }
 
@@ -64,12 +67,14 @@ impl Cpu {
     pub fn invalidate_page(&mut self, linear: u64) {
         let pcid = self.pcid();
         self.tlb.invalidate(linear >> 12, pcid, true);
+        self.note(self.ip, What::Flush(Flush::Page { linear, pcid }));
         self.page_translations_changed(linear);
     }
 
     /// INVPCID type 0: one page's non-global translation of one PCID.
     pub fn invalidate_pcid_page(&mut self, pcid: u16, linear: u64) {
         self.tlb.invalidate(linear >> 12, pcid, false);
+        self.note(self.ip, What::Flush(Flush::Page { linear, pcid }));
         self.page_translations_changed(linear);
     }
 

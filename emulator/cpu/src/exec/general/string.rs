@@ -18,6 +18,7 @@ use x86::{Exception, flags};
 const MAX_QUANTUM: i64 = 4096;
 
 const PAGE_BYTES: u64 = 4096;
+const LINE_BYTES: u64 = 64;
 
 /// Which memory operands an instruction has: \[seg:rSI\] and ES:\[rDI\].
 #[derive(Debug, Clone, Copy)]
@@ -211,11 +212,25 @@ pub(crate) fn execute(
     Ok(())
 }
 
-/// MOVS. A run with `destination - source` outside 1..count * size may be copied as a whole here; an overlap of the
-/// other kind repeats a pattern.
+/// Iterations whose elements lie in the rest of the line at `address`, at most `left`.
+fn in_line(address: u64, size: usize, left: u64) -> u64 {
+    ((LINE_BYTES - address % LINE_BYTES) / size as u64).min(left)
+}
+
+/// MOVS. Elements are moved line by line on the host where both sides are on the fast path and the order of the moves
+/// cannot matter: `destination - source` outside 1..bytes (an overlap of the other kind repeats a pattern). The rest, and
+/// the first element of each line that is not on the fast path yet, goes element by element.
 pub(super) fn movs(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
     execute(cpu, insn, Sides::COPY, |cpu, run, done| {
-        for (from, to) in run.sources().zip(run.destinations()) {
+        let size = run.size as u64;
+        let overlaps = (1..run.count * size).contains(&run.destination.wrapping_sub(run.source));
+        while *done < run.count {
+            let (from, to) = (run.source + *done * size, run.destination + *done * size);
+            let n = in_line(from, run.size, in_line(to, run.size, run.count - *done));
+            if n > 1 && !overlaps && cpu.fast.copy(from, to, (n * size) as usize) {
+                *done += n;
+                continue;
+            }
             let value = cpu.load_sized(from, run.size)?;
             cpu.store_sized(to, run.size, value)?;
             *done += 1;
@@ -224,11 +239,18 @@ pub(super) fn movs(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
     })
 }
 
-/// STOS. A run is one fill.
+/// STOS. Elements are stored line by line on the host where the line is on the fast path.
 pub(super) fn stos(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
     let value = cpu.regs[slot::RAX as usize];
     execute(cpu, insn, Sides::DESTINATION, |cpu, run, done| {
-        for to in run.destinations() {
+        let size = run.size as u64;
+        while *done < run.count {
+            let to = run.destination + *done * size;
+            let n = in_line(to, run.size, run.count - *done);
+            if n > 1 && cpu.fast.fill(to, value, run.size, n as usize) {
+                *done += n;
+                continue;
+            }
             cpu.store_sized(to, run.size, value)?;
             *done += 1;
         }

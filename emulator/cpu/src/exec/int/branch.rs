@@ -259,4 +259,5 @@ pub fn leave_before(cpu: &mut Cpu, op: At) {
     cpu.next_ip = op.ip(cpu);
     cpu.budget += i64::from(op.rest) + 1;
     cpu.unretired = 0;
+    cpu.sequential = true;
 }

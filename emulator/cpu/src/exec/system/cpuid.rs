@@ -380,7 +380,9 @@ impl Cpu {
 /// CPUID
 pub(super) fn cpuid(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
     let (leaf, subleaf) = (cpu.regs[slot::RAX as usize] as u32, cpu.regs[slot::RCX as usize] as u32);
-    if leaf > spec::MAX_EXTENDED || (leaf > spec::MAX_BASIC && leaf < 0x8000_0000) {
+    // 40000000H-4FFFFFFFH never exist on a processor; software looks for hypervisors there.
+    let hypervisor = leaf >> 28 == 4;
+    if leaf > spec::MAX_EXTENDED || (leaf > spec::MAX_BASIC && leaf < 0x8000_0000 && !hypervisor) {
         cpu.log_unknown(Unknown::CpuidLeaf(leaf));
     }
     let mut out = cpu.cpuid(leaf, subleaf);

@@ -11,6 +11,7 @@ use super::frame::Stack;
 use crate::mode::Mode;
 use crate::operand::canonical;
 use crate::state::{Activity, Cpu, slot};
+use crate::trace::What;
 use iced_x86::Instruction;
 use x86::exception::Class;
 use x86::segment::{ar, sreg};
@@ -192,7 +193,9 @@ impl Cpu {
                 return Err(Exception::GP0);
             }
         }
-        self.deliver(&event)
+        self.deliver(&event)?;
+        self.note(self.ip, What::Software { vector, handler: self.next_ip });
+        Ok(())
     }
 
     /// What an exception changes besides control flow.

@@ -5,6 +5,16 @@ use crate::state::{Activity, slot};
 use iced_x86::Instruction;
 use x86::{Exception, cr::cr4, flags};
 
+/// Time that PAUSE lets pass besides its own instruction: about 140 cycles since Skylake (Intel Optimization Reference
+/// Manual, "Pause Latency in Skylake Client Microarchitecture").
+const PAUSE_NS: u64 = 130;
+
+/// PAUSE
+pub(super) fn pause(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
+    cpu.clock.skipped += PAUSE_NS;
+    Ok(())
+}
+
 /// NOP, PAUSE, ENDBR, and hints and shadow-stack reads that processors without the feature execute as NOP.
 pub(super) fn nop(_: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
     Ok(())

@@ -58,7 +58,8 @@ fn by_mnemonic(mnemonic: Mnemonic) -> Option<ExecFn> {
         Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd => port_io::ins,
         Mnemonic::Outsb | Mnemonic::Outsw | Mnemonic::Outsd => port_io::outs,
 
-        Mnemonic::Nop | Mnemonic::Reservednop | Mnemonic::Pause | Mnemonic::Endbr32 | Mnemonic::Endbr64 => misc::nop,
+        Mnemonic::Nop | Mnemonic::Reservednop | Mnemonic::Endbr32 | Mnemonic::Endbr64 => misc::nop,
+        Mnemonic::Pause => misc::pause,
         // Hints change no architectural state, and only their own line's tag could be touched (section 5.3).
         Mnemonic::Prefetch
         | Mnemonic::Prefetchnta

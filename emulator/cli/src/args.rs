@@ -1,0 +1,243 @@
+//! The options. QEMU's spellings where QEMU has the option.
+
+use crate::help;
+use crate::value::{self, SerialSink, Until};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use firmware::{Exclude, TmeSetting};
+use mem::TmeProfile;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mktme-emu",
+    version,
+    about = help::ABOUT,
+    long_about = help::LONG_ABOUT,
+    after_help = help::AFTER,
+    after_long_help = help::AFTER_LONG,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Boots a guest: the one of -kernel, or the embedded one
+    #[command(long_about = help::RUN_ABOUT, after_long_help = help::AFTER_LONG, max_term_width = 100)]
+    Run(Box<RunArgs>),
+}
+
+impl Cli {
+    /// `run` is what happens without a subcommand, too.
+    pub fn into_run_args(self) -> RunArgs {
+        match self.command {
+            Some(Command::Run(args)) => *args,
+            None => self.run,
+        }
+    }
+}
+
+/// Cache models (design D2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CacheModel {
+    /// Set-associative, one line per physical line and KeyID, no coherence between KeyIDs.
+    Exact,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    On,
+    Off,
+}
+
+/// What `-d` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum LogItem {
+    /// Interrupts and exceptions that were delivered.
+    Int,
+    /// Page faults and TLB flushes.
+    Mmu,
+    /// TME and MKTME: IA32_TME_ACTIVATE, PCONFIG, hazards between KeyIDs.
+    Mktme,
+    /// Every instruction, before it is executed.
+    Exec,
+    /// Accesses to nothing: ports, addresses, MSRs, CPUID leaves, instructions.
+    GuestErrors,
+}
+
+/// Options of a run.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Kernel: a bzImage (vmlinuz) or a static ELF64 executable [default: the embedded guest]
+    #[arg(long, value_name = "FILE", help_heading = help::GUEST)]
+    pub kernel: Option<PathBuf>,
+    /// Initial RAM disk
+    #[arg(long, value_name = "FILE", help_heading = help::GUEST)]
+    pub initrd: Option<PathBuf>,
+    /// Kernel command line
+    #[arg(long, value_name = "TEXT", default_value = "", allow_hyphen_values = true, hide_default_value = true, help_heading = help::GUEST)]
+    pub append: String,
+
+    /// RAM, 64M to 8G; a plain number is MiB
+    #[arg(short = 'm', long = "memory", value_name = "SIZE", default_value = "512M", value_parser = value::memory_size, help_heading = help::MACHINE)]
+    pub memory: u64,
+    /// Cache model
+    #[arg(long, value_name = "MODEL", value_enum, default_value = "exact", help_heading = help::MACHINE)]
+    pub cache: CacheModel,
+    /// Cache size: 64 bytes * ways * a power of two
+    #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = value::byte_size, help_heading = help::MACHINE)]
+    pub cache_size: usize,
+    /// Lines in a set of the cache, 1 to 64
+    #[arg(long, value_name = "N", default_value_t = 16, help_heading = help::MACHINE)]
+    pub cache_ways: usize,
+    /// Seed of everything random: keys, RDRAND
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = help::MACHINE)]
+    pub seed: u64,
+    /// Instructions in a second of the guest's time
+    #[arg(long, value_name = "N", default_value = "100M", value_parser = value::ips, help_heading = help::MACHINE)]
+    pub ips: u64,
+    /// Host-side shortcuts for memory accesses; off is slow and changes no result
+    #[arg(long, value_name = "SWITCH", value_enum, default_value = "on", help_heading = help::MACHINE)]
+    pub fast_path: Switch,
+    /// The same as --fast-path off
+    #[arg(long, help_heading = help::MACHINE)]
+    pub no_fast_path: bool,
+
+    /// Processor, as far as TME is concerned: default, client4, server6, server7, tme-only, none
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = value::profile, help_heading = help::BIOS)]
+    pub tme_profile: TmeProfile,
+    /// BIOS setting: on, off, unlocked, bypass [default: on, if the processor has TME]
+    #[arg(long, value_name = "SETTING", value_parser = value::tme_setting, help_heading = help::BIOS)]
+    pub tme: Option<TmeSetting>,
+    /// Physical address bits that become KeyID bits [default: all that the processor has]
+    #[arg(long, value_name = "N", help_heading = help::BIOS)]
+    pub keyid_bits: Option<u8>,
+    /// Range that stays in clear for KeyID 0: a power-of-two SIZE at a multiple of it
+    #[arg(long, value_name = "BASE,SIZE", value_parser = value::exclude, help_heading = help::BIOS)]
+    pub tme_exclude: Option<Exclude>,
+    /// Do not print what the BIOS says
+    #[arg(long, help_heading = help::BIOS)]
+    pub quiet_bios: bool,
+
+    /// Serial port: stdio, file:PATH, none
+    #[arg(long, value_name = "SINK", default_value = "stdio", help_heading = help::CONSOLE)]
+    pub serial: SerialSink,
+    /// Console script that types for you (see docs/cli.md)
+    #[arg(long, value_name = "FILE", help_heading = help::CONSOLE)]
+    pub input: Option<PathBuf>,
+    /// Accepted and without effect: there is no graphics
+    #[arg(long, help_heading = help::CONSOLE)]
+    pub nographic: bool,
+
+    /// End the run when the guest resets the machine
+    #[arg(long, help_heading = help::END)]
+    pub no_reboot: bool,
+    /// End the run at icount:N, pc:ADDRESS or console:REGEX; may be repeated
+    #[arg(long, value_name = "CONDITION", action = ArgAction::Append, help_heading = help::END)]
+    pub until: Vec<Until>,
+
+    /// Write about these, comma-separated: int, mmu, mktme, exec, guest_errors
+    #[arg(short = 'd', long = "debug", value_name = "ITEMS", value_enum, value_delimiter = ',', hide_possible_values = true, help_heading = help::REPORTS)]
+    pub log_items: Vec<LogItem>,
+    /// Where -d writes [default: standard error]
+    #[arg(short = 'D', long = "debug-file", value_name = "FILE", help_heading = help::REPORTS)]
+    pub log_file: Option<PathBuf>,
+    /// At the end, write what the DRAM chips hold (no cache is written back)
+    #[arg(long, value_name = "FILE", help_heading = help::REPORTS)]
+    pub dump_dram: Option<PathBuf>,
+    /// At the end, print a hash of the machine's state and the instruction count on standard output
+    #[arg(long, help_heading = help::REPORTS)]
+    pub state_hash: bool,
+    /// No summary on standard error at the end
+    #[arg(long, help_heading = help::REPORTS)]
+    pub no_summary: bool,
+}
+
+/// Long options may have one dash, as QEMU's do: `-kernel` becomes `--kernel`. Values are left alone.
+pub fn accept_single_dashes(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    // Name (with its dashes) to whether a value follows. Both commands take the same options.
+    let mut takes_value = BTreeMap::new();
+    for arg in Cli::command().get_arguments() {
+        let value = arg.get_action().takes_values();
+        takes_value.extend(arg.get_long().map(|name| (format!("--{name}"), value)));
+        takes_value.extend(arg.get_short().map(|name| (format!("-{name}"), value)));
+    }
+    takes_value.extend(["--help", "--version"].map(|name| (name.to_owned(), false)));
+
+    let mut value_next = false;
+    let mut verbatim = false;
+    let rewrite = |arg: OsString| {
+        let Some(text) = arg.to_str().filter(|_| !std::mem::take(&mut value_next) && !verbatim) else { return arg };
+        if text == "--" {
+            verbatim = true;
+            return arg;
+        }
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (text, None),
+        };
+        let doubled = format!("-{name}");
+        if let Some(&takes) = takes_value.get(name) {
+            value_next = takes && value.is_none();
+            arg
+        } else if let Some(&takes) = takes_value.get(&doubled) {
+            value_next = takes && value.is_none();
+            match value {
+                Some(value) => format!("{doubled}={value}").into(),
+                None => doubled.into(),
+            }
+        } else {
+            arg
+        }
+    };
+    argv.into_iter().map(rewrite).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewritten(args: &[&str]) -> Vec<String> {
+        let argv = args.iter().map(|a| OsString::from(*a));
+        accept_single_dashes(argv).into_iter().map(|a| a.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn one_dash_is_as_good_as_two() {
+        assert_eq!(
+            rewritten(&["emu", "run", "-kernel", "k", "-no-reboot", "-m", "1G", "-append=x", "--seed", "1"]),
+            ["emu", "run", "--kernel", "k", "--no-reboot", "-m", "1G", "--append=x", "--seed", "1"]
+        );
+        assert_eq!(rewritten(&["emu", "-m512M", "-help"]), ["emu", "-m512M", "--help"]);
+    }
+
+    #[test]
+    fn values_are_left_alone() {
+        assert_eq!(rewritten(&["emu", "-append", "-kernel", "-kernel"]), ["emu", "--append", "-kernel", "--kernel"]);
+        assert_eq!(rewritten(&["emu", "-d", "-seed", "--", "-seed"]), ["emu", "-d", "-seed", "--", "-seed"]);
+    }
+
+    #[test]
+    fn options_work_with_and_without_the_subcommand() {
+        for argv in [&["emu", "run", "--seed", "7"][..], &["emu", "--seed", "7"]] {
+            assert_eq!(Cli::try_parse_from(argv).unwrap().into_run_args().seed, 7);
+        }
+        assert!(Cli::try_parse_from(["emu", "--seed", "7", "run"]).is_err());
+    }
+}

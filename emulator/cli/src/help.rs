@@ -1,0 +1,59 @@
+//! The long texts of `--help`.
+
+pub const GUEST: &str = "Guest";
+pub const MACHINE: &str = "Machine";
+pub const BIOS: &str = "Memory encryption (BIOS menu)";
+pub const CONSOLE: &str = "Console";
+pub const END: &str = "When to end";
+pub const REPORTS: &str = "Logs and reports";
+
+pub const ABOUT: &str = "An x86-64 machine with Intel's memory encryption (TME, MKTME), emulated";
+
+pub const LONG_ABOUT: &str = "\
+An x86-64 machine with Intel's memory encryption (TME, MKTME), emulated. Every cache line in its DRAM is AES-XTS \
+ciphertext, lines are cached per KeyID and not coherent between KeyIDs, and unmodified kernels boot on it.
+
+Without a kernel it boots a guest of its own that shows what memory encryption does, step by step. Options may have one \
+dash or two.";
+
+pub const RUN_ABOUT: &str = "\
+Boots a guest: the one of -kernel, or the embedded one. Options may have one dash or two. The same options without \
+`run` do the same.";
+
+pub const AFTER: &str = "Examples, keys and exit statuses: mktme-emu --help";
+
+pub const AFTER_LONG: &str = "\
+Examples:
+  mktme-emu
+      Boots the embedded guest: a guided tour of TME and MKTME.
+  mktme-emu run -m 512M -kernel vmlinuz -initrd initramfs.cpio -append console=ttyS0
+      Boots Linux; the serial port is this terminal.
+  mktme-emu run --tme bypass --dump-dram dram.bin
+      KeyID 0 in clear; afterwards dram.bin has what a probe on the memory bus would find.
+  mktme-emu run -kernel vmlinuz -append console=ttyS0 --until 'console:Kernel panic' --until icount:5G
+      Ends at a panic (exit status 12), or after five thousand million instructions (10).
+  mktme-emu run -d int,mktme -D log.txt
+      Interrupts, exceptions and everything about keys go to log.txt.
+
+Keys on a terminal:
+  Ctrl-A X       end the run
+  Ctrl-A H       help
+  Ctrl-A Ctrl-A  send one Ctrl-A
+  All other keys, Ctrl-C among them, are the guest's.
+
+Exit statuses:
+   0  the guest powered off, or wrote 10H to the debug-exit port F4H; Ctrl-A X
+   2  bad usage or bad input: nothing was run
+   4  triple fault (registers on standard error)
+   6  halted, and nothing can wake the processor (registers on standard error)
+   8  the guest reset the machine, with -no-reboot
+  10  --until icount: or pc:
+  12  --until console:
+  14  the host failed, for example a full disk
+  16  SIGINT, SIGTERM or SIGHUP
+  18  the guest ended well, but its --input script was not finished
+  (v << 1) | 1, always odd: the guest wrote v, other than 10H, to port F4H
+
+The serial port goes to standard output, port E9H (debug console) and everything else to standard error; --state-hash \
+prints on standard output. Two runs with the same options, files and --input script are identical, instruction by \
+instruction; what is typed or piped in is not reproducible.";

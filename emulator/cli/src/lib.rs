@@ -1,0 +1,50 @@
+//! The command line of mktme-emu: arguments in, a machine that runs, a console, an exit status.
+//!
+//! Reading order: [`args`] (what can be asked for) with [`value`] (how values are written) and [`help`], [`plan`] (what is
+//! checked before anything starts), [`session`] (the run), which uses [`console`], [`input`] with [`script`] and
+//! [`terminal`], [`log`] and [`progress`]; then [`outcome`] (how it ended, exit statuses) and [`summary`].
+
+pub mod args;
+pub mod console;
+pub mod files;
+pub mod help;
+pub mod input;
+pub mod log;
+pub mod outcome;
+pub mod plan;
+pub mod progress;
+pub mod script;
+pub mod session;
+pub mod summary;
+pub mod terminal;
+pub mod value;
+
+use args::Cli;
+use clap::Parser;
+use outcome::Failure;
+use plan::Plan;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Everything `main` does. `argv` starts with the program's name.
+pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args::accept_single_dashes(argv)) {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version go to standard output and are no failure. A reader that has gone away is none either.
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { outcome::status::USAGE } else { outcome::status::SUCCESS });
+        }
+    };
+    let result = Plan::new(cli.into_run_args()).and_then(session::run);
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            eprintln!("mktme-emu: {failure}");
+            ExitCode::from(failure.status())
+        }
+    }
+}
+
+/// What the modules return.
+pub type Result<T> = std::result::Result<T, Failure>;

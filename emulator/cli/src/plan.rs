@@ -1,0 +1,151 @@
+//! From options to a run that can start: everything that can be wrong is found here or in the first power-on.
+
+use crate::Result;
+use crate::args::{CacheModel, RunArgs, Switch};
+use crate::console::Console;
+use crate::files::{self, WholeFile};
+use crate::input::Input;
+use crate::log::Log;
+use crate::outcome::Failure;
+use crate::script::Script;
+use crate::value::{SerialSink, Until};
+use firmware::{Images, MemoryMap, Setup};
+use machine::Config;
+use std::borrow::Cow;
+use std::io::{IsTerminal, stderr, stdout};
+use std::path::Path;
+
+const KERNEL_ACCEPTED: &str = "a bzImage (vmlinuz) or a static ELF64 executable for x86-64";
+const INITRD_ACCEPTED: &str = "a cpio archive";
+const SCRIPT_ACCEPTED: &str = "a console script (docs/cli.md)";
+/// No script is larger.
+const SCRIPT_BYTES_MAX: u64 = 16 << 20;
+
+/// A run that can start.
+pub struct Plan {
+    pub config: Config,
+    pub kernel: Cow<'static, [u8]>,
+    pub initrd: Option<Vec<u8>>,
+    pub cmdline: String,
+    pub until: Vec<Until>,
+    pub console: Console,
+    pub script: Option<Script>,
+    /// The terminal or pipe is the guest's keyboard.
+    pub stdin: bool,
+    pub log: Log,
+    pub dump_dram: Option<WholeFile>,
+    pub reboot: bool,
+    pub quiet_bios: bool,
+    pub state_hash: bool,
+    pub summary: bool,
+    /// No progress line: there is a better sign of life, or it would be in the way.
+    pub no_progress: bool,
+}
+
+impl Plan {
+    /// Checks the options and opens all files.
+    pub fn new(args: RunArgs) -> Result<Plan> {
+        let config = config(&args)?;
+        check(&args)?;
+        let ram = (config.ram_bytes, "all of RAM, -m");
+        let kernel = match &args.kernel {
+            Some(path) => files::read_image("-kernel", path, ram, KERNEL_ACCEPTED)?.into(),
+            None => Cow::Borrowed(guests::HELLO_MKTME),
+        };
+        let initrd = match &args.initrd {
+            Some(path) => Some(files::read_image("-initrd", path, ram, INITRD_ACCEPTED)?),
+            None => None,
+        };
+        let script = args.input.as_deref().map(read_script).transpose()?;
+        let serial_here = args.serial == SerialSink::Stdio;
+        // Lines between the guest's would spoil its screen.
+        let same_terminal = serial_here && stdout().is_terminal() && stderr().is_terminal();
+        let log = Log::open(&args.log_items, args.log_file.as_deref(), !same_terminal)?;
+        let console = Console::open(&args.serial)?;
+        let dump_dram = args.dump_dram.as_deref().map(|p| WholeFile::create("--dump-dram", p)).transpose()?;
+        Ok(Plan {
+            kernel,
+            initrd,
+            cmdline: args.append,
+            until: args.until,
+            console,
+            stdin: serial_here && script.is_none(),
+            script,
+            no_progress: !serial_here || !args.log_items.is_empty() && args.log_file.is_none(),
+            log,
+            dump_dram,
+            reboot: !args.no_reboot,
+            quiet_bios: args.quiet_bios,
+            state_hash: args.state_hash,
+            summary: !args.no_summary,
+            config,
+        })
+    }
+
+    /// What is booted.
+    pub fn images(&self) -> Images<'_> {
+        Images { kernel: &self.kernel, initrd: self.initrd.as_deref(), cmdline: &self.cmdline }
+    }
+
+    /// The console input of this run.
+    pub fn take_input(&mut self) -> Input {
+        match self.script.take() {
+            Some(script) => Input::Script(script),
+            None if self.stdin => Input::stdin(),
+            None => Input::None,
+        }
+    }
+}
+
+fn config(args: &RunArgs) -> Result<Config> {
+    let CacheModel::Exact = args.cache;
+    MemoryMap::new(args.memory).map_err(Failure::usage)?;
+    Ok(Config {
+        ram_bytes: args.memory,
+        profile: args.tme_profile,
+        setup: Setup { tme: args.tme, keyid_bits: args.keyid_bits, exclude: args.tme_exclude, ..Setup::default() },
+        seed: args.seed,
+        ips: args.ips,
+        cache_bytes: args.cache_size,
+        cache_ways: args.cache_ways,
+        fast: args.fast_path == Switch::On && !args.no_fast_path,
+    })
+}
+
+fn check(args: &RunArgs) -> Result<()> {
+    if args.initrd.is_some() && args.kernel.is_none() {
+        return Err(Failure::usage("-initrd: the embedded guest takes none; accepted: -initrd together with -kernel"));
+    }
+    if args.log_file.is_some() && args.log_items.is_empty() {
+        return Err(Failure::usage(
+            "-D: there is nothing to write without -d; accepted: -D together with -d int, mmu, mktme, exec, guest_errors",
+        ));
+    }
+    let addresses = args.until.iter().filter(|u| matches!(u, Until::Pc(_))).count();
+    if addresses > 1 {
+        return Err(Failure::usage(format!("--until pc: given {addresses} times; accepted: once")));
+    }
+    Ok(())
+}
+
+fn read_script(path: &Path) -> Result<Script> {
+    let bytes = files::read_image("--input", path, (SCRIPT_BYTES_MAX, "any script"), SCRIPT_ACCEPTED)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::Usage(format!("--input {}: not UTF-8; accepted: {SCRIPT_ACCEPTED}", path.display())))?;
+    Script::parse(path, &text).map_err(Failure::Usage)
+}
+
+/// A machine that cannot be built, in terms of the options.
+pub fn config_error(e: machine::ConfigError) -> Failure {
+    use machine::ConfigError as Machine;
+    use mem::ConfigError as Memory;
+    match e {
+        Machine::Memory(Memory::CacheWays(n)) => Failure::usage(format!("--cache-ways {n}; accepted: 1 to 64")),
+        Machine::Memory(Memory::CacheSize { bytes, ways }) => Failure::usage(format!(
+            "--cache-size: {bytes} bytes with {ways} ways; accepted: 64 * {ways} * a power of two, at most 1 GiB"
+        )),
+        Machine::Memory(e @ (Memory::RamSize(_) | Memory::RamBeyondKeyid { .. })) => Failure::usage(format!("-m: {e}")),
+        e @ Machine::MemoryMap(_) => Failure::usage(e),
+        e @ Machine::Host(_) => Failure::Host(e.to_string()),
+    }
+}

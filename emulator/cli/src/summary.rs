@@ -1,0 +1,110 @@
+//! The screen of figures at the end.
+
+use machine::Machine;
+use mem::KeyStats;
+use rustix::time::{ClockId, clock_gettime};
+use std::fmt;
+
+/// Rows of KeyIDs; more of them than this are added up.
+const KEYID_ROWS: usize = 8;
+
+/// Figures of a run.
+pub struct Summary {
+    instructions: u64,
+    /// Host CPU time of this process, seconds.
+    cpu_seconds: f64,
+    /// Guest time, seconds.
+    virtual_seconds: f64,
+    resets: u64,
+    /// KeyIDs with traffic.
+    keys: Vec<(usize, KeyStats)>,
+    encrypted: u64,
+    decrypted: u64,
+    /// KiB; `None` where the host does not tell.
+    peak_kib: Option<u64>,
+    unknown: Vec<String>,
+}
+
+impl Summary {
+    pub fn new(machine: &Machine, resets: u64, unknown: &[String]) -> Summary {
+        let stats = machine.cpu.mem.stats();
+        let traffic = |(_, key): &(usize, KeyStats)| *key != KeyStats::default();
+        Summary {
+            instructions: machine.cpu.icount(),
+            cpu_seconds: cpu_seconds(),
+            virtual_seconds: machine.cpu.now().0 as f64 / 1e9,
+            resets,
+            keys: stats.per_key().iter().copied().enumerate().filter(traffic).collect(),
+            encrypted: stats.bytes_encrypted,
+            decrypted: stats.bytes_decrypted,
+            peak_kib: peak_kib(),
+            unknown: unknown.to_vec(),
+        }
+    }
+}
+
+fn cpu_seconds() -> f64 {
+    let t = clock_gettime(ClockId::ProcessCPUTime);
+    t.tv_sec as f64 + t.tv_nsec as f64 / 1e9
+}
+
+/// VmHWM (proc(5)).
+fn peak_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let first = (digits.len() + 2) % 3 + 1;
+    let (head, tail) = digits.split_at(first);
+    tail.as_bytes().chunks(3).fold(head.to_owned(), |text, group| text + "," + &String::from_utf8_lossy(group))
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mips = self.instructions as f64 / 1e6 / self.cpu_seconds.max(1e-9);
+        writeln!(f, "  instructions   {} ({mips:.1} MIPS)", grouped(self.instructions))?;
+        writeln!(f, "  host CPU time  {:.2} s", self.cpu_seconds)?;
+        writeln!(f, "  guest time     {:.3} s", self.virtual_seconds)?;
+        if self.resets > 0 {
+            writeln!(f, "  resets         {}", self.resets)?;
+        }
+        writeln!(
+            f,
+            "  AES-XTS        {} bytes encrypted, {} decrypted",
+            grouped(self.encrypted),
+            grouped(self.decrypted)
+        )?;
+        if let Some(kib) = self.peak_kib {
+            writeln!(f, "  peak memory    {} MiB", kib.div_ceil(1024))?;
+        }
+        writeln!(f, "  {:<14} {:>16}  {:>18}", "cache lines", "filled", "written back")?;
+        let (shown, rest) = self.keys.split_at(self.keys.len().min(KEYID_ROWS));
+        for (keyid, key) in shown {
+            let name = format!("KeyID {keyid}");
+            writeln!(f, "    {name:<12} {:>16}  {:>18}", grouped(key.fills), grouped(key.write_backs))?;
+        }
+        if !rest.is_empty() {
+            let (fills, backs) = rest.iter().fold((0, 0), |(a, b), (_, k)| (a + k.fills, b + k.write_backs));
+            writeln!(f, "    {:<12} {:>16}  {:>18}", format!("{} more", rest.len()), grouped(fills), grouped(backs))?;
+        }
+        if let Some((first, rest)) = self.unknown.split_first() {
+            writeln!(f, "  not modelled   {first}")?;
+            rest.iter().try_for_each(|line| writeln!(f, "                 {line}"))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        let shown = [0, 7, 999, 1000, 1_234_567].map(grouped);
+        assert_eq!(shown, ["0", "7", "999", "1,000", "1,234,567"]);
+    }
+}

@@ -1,0 +1,165 @@
+//! How values on the command line are written.
+
+use firmware::{Exclude, TmeSetting};
+use mem::TmeProfile;
+use regex::bytes::Regex;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// A number with one of the suffixes, each a factor.
+fn scaled(text: &str, suffixes: &[(char, u64)]) -> Option<u64> {
+    let last = text.chars().last()?.to_ascii_uppercase();
+    let factor = suffixes.iter().find(|(c, _)| *c == last).map(|(_, f)| *f);
+    let digits = if factor.is_some() { &text[..text.len() - 1] } else { text };
+    // `parse` would take a plus sign.
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<u64>().ok()?.checked_mul(factor.unwrap_or(1))
+}
+
+const BINARY: [(char, u64); 5] = [('B', 1), ('K', 1 << 10), ('M', 1 << 20), ('G', 1 << 30), ('T', 1 << 40)];
+const DECIMAL: [(char, u64); 3] = [('K', 1_000), ('M', 1_000_000), ('G', 1_000_000_000)];
+
+/// A memory size as QEMU writes it: a plain number is MiB.
+pub fn memory_size(text: &str) -> Result<u64, String> {
+    let plain = text.bytes().last().is_some_and(|b| b.is_ascii_digit());
+    let bytes = scaled(text, &BINARY).and_then(|n| if plain { n.checked_mul(1 << 20) } else { Some(n) });
+    bytes.ok_or_else(|| "accepted: a number of MiB, or a number with suffix B, K, M, G or T, for example 512M".into())
+}
+
+/// A size in bytes; K, M and G are binary.
+pub fn byte_size(text: &str) -> Result<usize, String> {
+    let bytes = scaled(text, &BINARY).and_then(|n| usize::try_from(n).ok());
+    bytes.ok_or_else(|| "accepted: a number of bytes, or a number with suffix K, M or G, for example 1M".into())
+}
+
+/// A count; K, M and G are decimal.
+pub fn count(text: &str) -> Result<u64, String> {
+    scaled(text, &DECIMAL)
+        .ok_or_else(|| "accepted: a number, with suffix K, M or G for thousands, millions, ...".into())
+}
+
+/// Instructions per second of virtual time.
+pub fn ips(text: &str) -> Result<u64, String> {
+    const ACCEPTED: std::ops::RangeInclusive<u64> = 1_000..=1_000_000_000_000;
+    scaled(text, &DECIMAL)
+        .filter(|n| ACCEPTED.contains(n))
+        .ok_or_else(|| "accepted: 1K to 1000G instructions a second, for example 100M".into())
+}
+
+/// `--tme-profile`
+pub fn profile(text: &str) -> Result<TmeProfile, String> {
+    text.parse().map_err(|_| {
+        let names: Vec<&str> = TmeProfile::ALL.iter().map(|p| p.name()).collect();
+        format!("accepted: {}", names.join(", "))
+    })
+}
+
+/// `--tme`
+pub fn tme_setting(text: &str) -> Result<TmeSetting, String> {
+    text.parse().map_err(|_| "accepted: on, off, unlocked, bypass".into())
+}
+
+/// `--tme-exclude`
+pub fn exclude(text: &str) -> Result<Exclude, String> {
+    text.parse().map_err(|_| {
+        "accepted: BASE,SIZE, two numbers (decimal or 0x..., suffix K, M or G), for example 0x10000000,64M".into()
+    })
+}
+
+/// A condition of `--until`.
+#[derive(Debug, Clone)]
+pub enum Until {
+    /// This many instructions have retired.
+    Icount(u64),
+    /// The instruction at this RIP is next.
+    Pc(u64),
+    /// A line of console output matches.
+    Console(Regex),
+}
+
+impl FromStr for Until {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const ACCEPTED: &str = "accepted: icount:N, pc:ADDRESS (hexadecimal), console:REGEX";
+        let (kind, rest) = text.split_once(':').ok_or(ACCEPTED)?;
+        match kind {
+            "icount" => Ok(Until::Icount(count(rest)?)),
+            "pc" => {
+                let digits = rest.strip_prefix("0x").or_else(|| rest.strip_prefix("0X")).unwrap_or(rest);
+                let address = u64::from_str_radix(digits, 16);
+                address.map(Until::Pc).map_err(|_| "accepted: pc: and a hexadecimal address".into())
+            }
+            "console" => regex(rest).map(Until::Console),
+            _ => Err(ACCEPTED.into()),
+        }
+    }
+}
+
+/// A regular expression, or why it is none, on one line.
+pub fn regex(text: &str) -> Result<Regex, String> {
+    if text.is_empty() {
+        return Err("accepted: a regular expression that is not empty".into());
+    }
+    Regex::new(text).map_err(|e| {
+        let message = e.to_string();
+        let last = message.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned();
+        format!("not a regular expression ({last}); accepted: the syntax of Rust's regex crate")
+    })
+}
+
+/// `-serial`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SerialSink {
+    Stdio,
+    File(PathBuf),
+    None,
+}
+
+impl FromStr for SerialSink {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "stdio" => Ok(SerialSink::Stdio),
+            None if text == "none" => Ok(SerialSink::None),
+            Some(("mon", "stdio")) => Ok(SerialSink::Stdio),
+            Some(("file", path)) if !path.is_empty() => Ok(SerialSink::File(path.into())),
+            _ => Err("accepted: stdio, file:PATH, none".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_sizes_are_written_as_for_qemu() {
+        for (text, bytes) in [("512", 512 << 20), ("512M", 512 << 20), ("2G", 2 << 30), ("65536k", 64 << 20)] {
+            assert_eq!(memory_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", "-1", "+1", "1.5G", "12X", "99999999999T", "é"] {
+            assert!(memory_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn conditions_parse_and_say_what_they_accept() {
+        assert!(matches!("icount:5M".parse(), Ok(Until::Icount(5_000_000))));
+        assert!(matches!("pc:0xffffffff81000000".parse(), Ok(Until::Pc(0xFFFF_FFFF_8100_0000))));
+        assert!(matches!("console:a:b".parse(), Ok(Until::Console(r)) if r.as_str() == "a:b"));
+        for text in ["", "icount", "icount:x", "pc:zz", "console:(", "console:", "time:1"] {
+            assert!(text.parse::<Until>().unwrap_err().contains("accepted:"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_serial_port_goes_to_one_of_three_places() {
+        assert_eq!("mon:stdio".parse(), Ok(SerialSink::Stdio));
+        assert_eq!("file:a:b".parse(), Ok(SerialSink::File("a:b".into())));
+        assert!("file:".parse::<SerialSink>().is_err());
+    }
+}
