@@ -1,5 +1,6 @@
 //! Compares two outcomes of a case.
 
+use crate::generate::{operand_address, operand_bytes};
 use crate::layout::{arena_address, arena_index};
 use crate::rules::{Allowance, allowance};
 use crate::state::{COMPARED_FLAGS, Case, Fault, Outcome, State, fx};
@@ -33,15 +34,33 @@ pub fn compare(case: &Case, host: &Outcome, model: &Outcome, used: &mut dyn FnMu
     if exact.is_empty() {
         return exact;
     }
-    let (allowed, rows) = allowance(case);
-    // An instruction that faulted has changed nothing, so nothing of it is undefined or approximate.
+    let (mut allowed, rows) = allowance(case);
+    let host_fault = allowed.host_fault;
     if host.fault.is_some() || model.fault.is_some() {
-        return exact;
+        // An instruction that faulted has changed nothing, so nothing of it is undefined or approximate.
+        allowed = Allowance {
+            operand_fault: allowed.operand_fault,
+            either_operand: allowed.either_operand,
+            tags: allowed.mmx_transition,
+            ..Allowance::default()
+        };
     }
     for row in rows {
         used(row);
     }
+    if host.fault.is_some() && model.fault.is_none() && host_fault {
+        return vec![];
+    }
     differences(case, host, model, &allowed)
+}
+
+/// True for the faults that an access to an operand at `at` may raise.
+fn on_operand(fault: Option<Fault>, at: Option<u64>, len: u64) -> bool {
+    fault.is_some_and(|f| match f.vector {
+        12 | 13 => true,
+        14 => at.is_some_and(|at| f.cr2.wrapping_sub(at) < len),
+        _ => false,
+    })
 }
 
 struct List(Vec<Difference>);
@@ -58,7 +77,11 @@ impl List {
 fn differences(case: &Case, host: &Outcome, model: &Outcome, allowed: &Allowance) -> Vec<Difference> {
     let mut list = List(vec![]);
     let (hf, mf) = (visible(host.fault), visible(model.fault));
-    if hf != mf && !(allowed.which_fault && hf.is_some() && mf.is_some()) {
+    let (at, len) = (operand_address(case), operand_bytes(case));
+    let memory_fault = |f: Option<Fault>| f.is_some_and(|f| (12..=14).contains(&f.vector));
+    let either = allowed.operand_fault && on_operand(hf, at, len) && on_operand(mf, at, len)
+        || allowed.either_operand && memory_fault(hf) && memory_fault(mf);
+    if hf != mf && !either {
         let show = |f: Option<Fault>| match f {
             None => "none".into(),
             Some(f) => format!("vector {} error {:#x} cr2 {:#x}", f.vector, f.error, f.cr2),
@@ -94,10 +117,16 @@ fn vectors(h: &State, m: &State, allowed: &Allowance, list: &mut List) {
         }
     }
     list.check(|| "fcw".into(), h.get16(fx::FCW), m.get16(fx::FCW));
-    list.check(|| "fsw".into(), h.get16(fx::FSW) & !allowed.fsw, m.get16(fx::FSW) & !allowed.fsw);
-    list.check(|| "ftw (abridged)".into(), h.fx[fx::FTW], m.fx[fx::FTW]);
+    const TOP: u16 = 7 << 11;
+    let status = !allowed.fsw & if allowed.tags { !TOP } else { !0 };
+    list.check(|| "fsw".into(), h.get16(fx::FSW) & status, m.get16(fx::FSW) & status);
+    if !allowed.tags {
+        list.check(|| "ftw (abridged)".into(), h.fx[fx::FTW], m.fx[fx::FTW]);
+    }
     for n in 0..8 {
-        let (a, b) = (h.st(n), m.st(n));
+        // The image is in stack order.
+        let turn = if allowed.tags { h.top() + 8 - m.top() } else { 0 };
+        let (a, b) = (h.st(n), m.st((n + turn) & 7));
         // Sign, exponent and significand of neighbours are neighbours as integers, but for the explicit integer bit.
         if a != b && (a >> 79 != b >> 79 || ulps(a).abs_diff(ulps(b)) > allowed.x87_ulps) {
             list.check(|| format!("st{n}"), a, b);
@@ -120,7 +149,7 @@ fn lanes_close(a: u128, b: u128, relative: f64) -> bool {
 }
 
 fn memory(case: &Case, host: &Outcome, model: &Outcome, allowed: &Allowance, list: &mut List) {
-    let operand = crate::generate::operand_address(case);
+    let operand = operand_address(case);
     let mut ignored = vec![];
     for (offset, len) in &allowed.memory {
         for i in 0..*len {

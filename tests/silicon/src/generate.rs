@@ -9,7 +9,9 @@ use crate::layout::{Arena, CODE, CODE_BYTES, CODE_FIRST, PAGE, arena_index, harm
 use crate::native::JMP_BYTES;
 use crate::rng::Rng;
 use crate::state::{Case, State, zero_arena};
-use iced_x86::{Code, Decoder, DecoderOptions, Encoder, Instruction, Mnemonic};
+use iced_x86::{Code, Decoder, DecoderOptions, Encoder, Instruction, Mnemonic, OpKind};
+
+const LOCK: u8 = 0xF0;
 
 /// Tries to encode a form before the case is given up.
 const TRIES: u32 = 40;
@@ -91,6 +93,11 @@ impl Generator {
             redundant_prefix(draft.rng, form, &mut bytes);
             let mut decoder = Decoder::with_ip(64, &bytes, rip, DecoderOptions::NONE);
             let insn = decoder.decode();
+            let illegal_lock = insn.is_invalid() && bytes[0] == LOCK;
+            if illegal_lock {
+                let Draft { pre, memory, .. } = draft;
+                return Some(Case { bytes, insn, pre, memory });
+            }
             if insn.len() != bytes.len() || !self.allowed[insn.code() as usize] {
                 continue;
             }
@@ -131,8 +138,14 @@ fn redundant_prefix(rng: &mut Rng, form: Form, bytes: &mut Vec<u8>) {
             form.code.mnemonic(),
             Mnemonic::Loope | Mnemonic::Loopne | Mnemonic::Jecxz | Mnemonic::Jrcxz | Mnemonic::Jcxz
         );
-    let prefix = rng.pick(&[0x66, 0xF2, 0xF3, 0x2E, 0x3E, 0x26, 0x36]);
-    if !(branch && prefix == 0x66) {
+    let prefix = rng.pick(&[0x66, 0xF2, 0xF3, 0x2E, 0x3E, 0x26, 0x36, LOCK]);
+    // AMD takes LOCK MOV CR0 for CR8.
+    if prefix == LOCK && form.code.op_code().is_privileged() {
+        return;
+    }
+    // AMD lets F2H and F3H choose the ZF that LOOPE and LOOPNE look for; Intel ignores them.
+    let looping = matches!(form.code.mnemonic(), Mnemonic::Loope | Mnemonic::Loopne);
+    if !(branch && prefix == 0x66 || looping && prefix >= 0xF2) {
         bytes.insert(0, prefix);
     }
 }
@@ -145,6 +158,24 @@ impl Draft<'_> {
         if !accesses.iter().all(|(at, len)| safe(at) && safe(&at.wrapping_add(*len - 1))) {
             return false;
         }
+        // Intel checks linear addresses; AMD checks offsets as well (APM Vol. 2, section 5.3.1).
+        let offset = self.operand_address().unwrap_or(0).wrapping_sub(self.segment_base());
+        if self.segment_base() != 0 && !cpu::operand::canonical(offset) {
+            return false;
+        }
+        // MOVSXD r16, m16 reads 2 bytes on Intel (SDM Vol. 2B, "MOVSXD"), 4 on AMD.
+        if self.insn.code() == Code::Movsxd_r16_rm16
+            && accesses.iter().any(|(at, _)| at % PAGE as u64 > PAGE as u64 - 4)
+        {
+            return false;
+        }
+        // CALL RSP with a bad RSP: Intel checks the target first (SDM Vol. 2A, "CALL"), AMD pushes first.
+        if self.insn.code() == Code::Call_rm64
+            && self.insn.op0_kind() == iced_x86::OpKind::Register
+            && self.insn.op0_register() == iced_x86::Register::RSP
+        {
+            return false;
+        }
         let locked = self.insn.has_lock_prefix() || self.insn.mnemonic() == Mnemonic::Xchg;
         split_locks || !locked || accesses.iter().all(|(at, len)| at % 64 + len <= 64)
     }
@@ -152,5 +183,19 @@ impl Draft<'_> {
 
 /// The linear address of a case's explicit memory operand.
 pub fn operand_address(case: &Case) -> Option<u64> {
-    memory::operand_address(&case.insn, &case.pre)
+    // MASKMOVQ's and MASKMOVDQU's is implied.
+    let implied = match case.insn.op0_kind() {
+        OpKind::MemorySegRDI => Some(case.pre.gpr[7]),
+        OpKind::MemorySegEDI => Some(case.pre.gpr[7] & 0xFFFF_FFFF),
+        _ => None,
+    };
+    match implied {
+        Some(offset) => Some(offset.wrapping_add(memory::segment_base(&case.insn, &case.pre))),
+        None => memory::operand_address(&case.insn, &case.pre),
+    }
+}
+
+/// Bytes of a case's explicit memory operand.
+pub fn operand_bytes(case: &Case) -> u64 {
+    Draft::operand_bytes(&case.insn)
 }

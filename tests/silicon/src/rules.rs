@@ -2,7 +2,7 @@
 //! and of approximate results. Everything else is compared exactly.
 
 use crate::state::{Case, fx};
-use iced_x86::{Instruction, MemorySize, Mnemonic, OpKind, Register, RflagsBits};
+use iced_x86::{Code, Instruction, MemorySize, Mnemonic, OpKind, RflagsBits};
 use x86::flags;
 
 /// What a case may differ in.
@@ -20,8 +20,16 @@ pub struct Allowance {
     pub x87_ulps: u128,
     /// Relative error of single-precision results, as a power of two.
     pub relative: Option<f64>,
-    /// Which of two faults that both apply is raised.
-    pub which_fault: bool,
+    /// Which of the faults that the memory operand has is raised: #PF on any of its bytes, #GP or #SS.
+    pub operand_fault: bool,
+    /// The host faults although nothing is accessed.
+    pub host_fault: bool,
+    /// Which of two operands that fault is reported.
+    pub either_operand: bool,
+    /// TOP and tags.
+    pub tags: bool,
+    /// TOP and tags, when the instruction faulted.
+    pub mmx_transition: bool,
 }
 
 /// A row of the table.
@@ -158,6 +166,10 @@ fn defines_condition_codes(m: Mnemonic) -> bool {
             | M::Fnsave
             | M::Fninit
             | M::Fnstenv
+            | M::Fcomi
+            | M::Fcomip
+            | M::Fucomi
+            | M::Fucomip
     )
 }
 
@@ -240,7 +252,119 @@ pub const RULES: &[Rule] = &[
             None => {}
         },
     },
+    Rule {
+        name: "FCOMI and relatives: C1",
+        source: "SDM Vol. 2A, FCOMI: \"C1 Set to 0\"; AMD processors leave it unless the stack underflows",
+        bound: "the rest of the status word agrees",
+        applies: |c| matches!(mnemonic(c), Mnemonic::Fcomi | Mnemonic::Fcomip | Mnemonic::Fucomi | Mnemonic::Fucomip),
+        allow: |_, a| a.fsw |= sw::C1,
+    },
+    Rule {
+        name: "x87 comparisons with an unmasked invalid operation",
+        source: "SDM Vol. 2A, FCOM, table 3-21: \"Flags not set if unmasked invalid-arithmetic-operand (#IA) exception is \
+                 generated\"; AMD processors set them",
+        bound: "exception flags, registers and tags agree",
+        applies: |c| is_comparison(mnemonic(c)) && c.pre.get16(fx::FCW) & 1 == 0,
+        allow: |_, a| {
+            a.fsw |= sw::C0 | sw::C2 | sw::C3;
+            a.flags |= flags::ARITH;
+        },
+    },
+    Rule {
+        name: "operands of several accesses that fault",
+        source: "SDM Vol. 3A, section 6.5: an instruction with several faults reports one of them",
+        bound: "a fault on one of the operand's bytes, nothing changed",
+        applies: |c| {
+            image(&c.insn).is_some()
+                || matches!(c.insn.memory_size(), MemorySize::Bcd | MemorySize::Float80)
+                || matches!(mnemonic(c), Mnemonic::Maskmovq | Mnemonic::Maskmovdqu)
+        },
+        allow: |_, a| a.operand_fault = true,
+    },
+    Rule {
+        name: "MASKMOVQ and MASKMOVDQU with a mask of zeros",
+        source: "SDM Vol. 2B, MASKMOVQ: \"Exceptions associated with addressing memory and page faults may still be \
+                 signaled (implementation dependent)\"",
+        bound: "nothing is stored",
+        applies: |c| match mnemonic(c) {
+            Mnemonic::Maskmovdqu => c.pre.xmm(c.insn.op2_register().number()) & ZERO_MASK == 0,
+            Mnemonic::Maskmovq => {
+                let n = c.insn.op2_register().number() + 8 - c.pre.top();
+                c.pre.st(n & 7) & ZERO_MASK & u128::from(u64::MAX) == 0
+            }
+            _ => false,
+        },
+        allow: |_, a| a.host_fault = true,
+    },
+    Rule {
+        name: "two operands that fault",
+        source: "SDM Vol. 3A, section 6.5: an instruction with several faults reports one of them; CALL checks its target \
+                 before it pushes (SDM Vol. 2A), AMD processors after",
+        bound: "both raise a memory fault, nothing changed",
+        applies: |c| {
+            use Mnemonic as M;
+            let strings =
+                [M::Movsb, M::Movsw, M::Movsd, M::Movsq, M::Cmpsb, M::Cmpsw, M::Cmpsd, M::Cmpsq].contains(&mnemonic(c));
+            strings && c.insn.is_string_instruction() || mnemonic(c) == M::Call
+        },
+        allow: |_, a| a.either_operand = true,
+    },
+    Rule {
+        name: "MMX transition before a fault",
+        source: "SDM Vol. 3A, section 12.5 does not order it; AMD processors set TOP and the tags before the fault",
+        bound: "the rest of the state is unchanged",
+        applies: |c| is_mmx(&c.insn),
+        allow: |_, a| a.mmx_transition = true,
+    },
+    Rule {
+        name: "CVTPI2PS from memory: MMX transition",
+        source: "SDM Vol. 2A, CVTPI2PS: a transition with either form; AMD processors make it only with a register",
+        bound: "everything but TOP and the tags agrees",
+        applies: |c| c.insn.code() == Code::Cvtpi2ps_xmm_mmm64 && c.insn.op1_kind() == OpKind::Memory,
+        allow: |_, a| a.tags = true,
+    },
+    Rule {
+        name: "CMPXCHG of unequal 32-bit registers",
+        source: "SDM Vol. 2A, CMPXCHG: DEST := TEMP, which clears bits 63:32; AMD processors do not write DEST",
+        bound: "bits 31:0 agree",
+        applies: |c| c.insn.code() == Code::Cmpxchg_rm32_r32 && c.insn.op0_kind() == OpKind::Register,
+        allow: |c, a| a.gprs.push((c.insn.op0_register().number(), 0xFFFF_FFFF_0000_0000)),
+    },
+    Rule {
+        name: "ENTER with a 16-bit operand size",
+        source: "SDM Vol. 2A, ENTER: RBP := FrameTemp with a 64-bit stack; AMD processors write BP",
+        bound: "BP agrees",
+        applies: |c| c.insn.code() == Code::Enterw_imm16_imm8,
+        allow: |_, a| a.gprs.push((5, !0xFFFF)),
+    },
 ];
+
+/// Bit 7 of every byte.
+const ZERO_MASK: u128 = 0x8080_8080_8080_8080_8080_8080_8080_8080;
+
+fn is_comparison(m: Mnemonic) -> bool {
+    use Mnemonic as M;
+    const MNEMONICS: [Mnemonic; 13] = [
+        M::Fcom,
+        M::Fcomp,
+        M::Fcompp,
+        M::Fucom,
+        M::Fucomp,
+        M::Fucompp,
+        M::Ficom,
+        M::Ficomp,
+        M::Ftst,
+        M::Fcomi,
+        M::Fcomip,
+        M::Fucomi,
+        M::Fucomip,
+    ];
+    MNEMONICS.contains(&m)
+}
+
+fn is_mmx(insn: &Instruction) -> bool {
+    (0..insn.op_count()).any(|n| insn.op_kind(n) == OpKind::Register && insn.op_register(n).is_mm())
+}
 
 /// An image with pointers in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,6 +396,3 @@ pub fn allowance(case: &Case) -> (Allowance, Vec<usize>) {
     }
     (a, rows)
 }
-
-/// For [`Instruction::memory_base`] without a base.
-pub const NO_REGISTER: Register = Register::None;

@@ -143,11 +143,11 @@ impl Draft<'_> {
         self.pre.gpr[n as usize] = if narrow { value & 0xFFFF_FFFF | upper } else { value };
     }
 
-    fn operand_address(&self) -> Option<u64> {
+    pub fn operand_address(&self) -> Option<u64> {
         operand_address(&self.insn, &self.pre)
     }
 
-    fn segment_base(&self) -> u64 {
+    pub fn segment_base(&self) -> u64 {
         segment_base(&self.insn, &self.pre)
     }
 
@@ -190,6 +190,11 @@ impl Draft<'_> {
                 if self.rng.one_in(2) {
                     self.pre.gpr[1] = self.rng.pick(&[0, 1, 1 << 32, 1 << 32 | 1, 2]);
                 }
+            }
+            // AMD processors do not look for a pending exception; see the table on the transition.
+            Mnemonic::Cvtpi2ps if insn.op1_kind() == OpKind::Memory => {
+                let status = self.pre.get16(2) & !0x80FF;
+                self.pre.set16(2, status);
             }
             _ if is_save(&insn) => {
                 // Only the components that the model has.
@@ -288,7 +293,8 @@ impl Draft<'_> {
             MemorySize::Fxsave_512Byte | MemorySize::Fxsave64_512Byte => self.save_image(at),
             MemorySize::Xsave | MemorySize::Xsave64 => {
                 self.save_image(at);
-                let header = if self.rng.one_in(8) { self.rng.below(8) } else { self.rng.below(4) };
+                // Bit 40 is a component that nobody has.
+                let header = if self.rng.one_in(8) { 1 << 40 } else { self.rng.below(4) };
                 self.put(at + 512, &[0; 64]);
                 self.put_u64(at + 512, header);
             }
@@ -458,7 +464,7 @@ fn is_save(insn: &Instruction) -> bool {
     matches!(insn.memory_size(), MemorySize::Xsave | MemorySize::Xsave64)
 }
 
-fn segment_base(insn: &Instruction, pre: &State) -> u64 {
+pub fn segment_base(insn: &Instruction, pre: &State) -> u64 {
     match insn.memory_segment() {
         Register::FS => pre.fs_base,
         Register::GS => pre.gs_base,

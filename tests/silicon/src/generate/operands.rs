@@ -78,7 +78,8 @@ impl Draft<'_> {
                     register(&mut insn, r)
                 }
                 K::dr_reg => {
-                    let r = nth(Register::DR0, self.rng.below(8));
+                    // DR4 and DR5: vendors differ on whether CPL or CR4.DE is checked first.
+                    let r = nth(Register::DR0, self.rng.pick(&[0, 1, 2, 3, 6, 7]));
                     register(&mut insn, r)
                 }
                 K::es => register(&mut insn, Register::ES),
