@@ -146,8 +146,7 @@ fn fadt_table(facs: u64, dsdt: u64) -> Vec<u8> {
         // These two mean that the buttons are *not* fixed hardware; there are none at all.
         .flag(Flags::PwrButton)
         .flag(Flags::SlpButton)
-        // RTC wake-up is not reported in the fixed registers.
-        .flag(Flags::FixRtc)
+        // FIX_RTC stays clear: PM1_STS and PM1_EN have the RTC's bits.
         .flag(Flags::TmrValExt)
         .flag(Flags::ResetRegSup)
         .flag(Flags::Headless);
@@ -334,8 +333,8 @@ mod tests {
         assert_eq!((fadt[88], fadt[89], fadt[91]), (4, 2, 4));
         assert_eq!(fadt[108], 0x32, "CENTURY");
         assert_eq!(u16::from_le_bytes([fadt[109], fadt[110]]), 0b101);
-        // WBINVD, PROC_C1, PWR_BUTTON, SLP_BUTTON, FIX_RTC, TMR_VAL_EXT, RESET_REG_SUP, HEADLESS.
-        assert_eq!(u32_at(&fadt, 112), 0x1575);
+        // WBINVD, PROC_C1, PWR_BUTTON, SLP_BUTTON, TMR_VAL_EXT, RESET_REG_SUP, HEADLESS.
+        assert_eq!(u32_at(&fadt, 112), 0x1535);
         assert_eq!((fadt[116], u64_at(&fadt, 120), fadt[128]), (1, 0xCF9, 6));
     }
 }

@@ -19,6 +19,8 @@ pub struct Config {
     /// Cache geometry.
     pub cache_bytes: usize,
     pub cache_ways: usize,
+    /// The DMA test device is on the PCI bus.
+    pub dma_device: bool,
     /// False: every access takes the slow path. Changes nothing that a guest or the state hash sees.
     pub fast: bool,
 }
@@ -34,6 +36,7 @@ impl Default for Config {
             ips: cpu::clock::DEFAULT_IPS,
             cache_bytes: mem.cache_bytes,
             cache_ways: mem.cache_ways,
+            dma_device: false,
             fast: true,
         }
     }
