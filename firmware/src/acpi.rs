@@ -76,6 +76,10 @@ mod dsdt {
     pub const RTC_BASE: u16 = 0x70;
     pub const RTC_IRQ: u32 = 8;
     pub const PCI_CONFIG: u16 = 0xCF8;
+    /// The slot of the DMA test device, all functions (section 6.2.13), filled or not, and the IOAPIC input it is wired to.
+    pub const DMA_DEVICE: u32 = 0x0001_FFFF;
+    pub const INTA: u8 = 0;
+    pub const DMA_DEVICE_GSI: u8 = 16;
 }
 
 /// All tables with their addresses, ready to be written.
@@ -251,7 +255,10 @@ fn pci_host_bridge() -> Vec<u8> {
     );
     let resources = aml::ResourceTemplate::new(vec![&buses, &config, &io_below, &io_above, &memory]);
     let crs = aml::Name::new("_CRS".into(), &resources);
-    bytes(&aml::Device::new("PCI0".into(), vec![&hid, &uid, &bbn, &seg, &crs]))
+    let route = aml::Package::new(vec![&dsdt::DMA_DEVICE, &dsdt::INTA, &aml::ZERO, &dsdt::DMA_DEVICE_GSI]);
+    let routes = aml::Package::new(vec![&route]);
+    let prt = aml::Name::new("_PRT".into(), &routes);
+    bytes(&aml::Device::new("PCI0".into(), vec![&hid, &uid, &bbn, &seg, &crs, &prt]))
 }
 
 /// A device with fixed ports (base, length) and perhaps an edge-triggered interrupt.

@@ -431,7 +431,7 @@ fn an_rtc_alarm_raises_the_sci_through_pm1_with_irq_8_masked() {
     assert_eq!(c.isa_lines & 1 << IRQ_SCI, 0);
     assert_eq!(c.next_event(), None, "the alarm flag in register C was not read");
     out(&mut c, event.0, RTC_INDEX, 0x0C);
-    assert_eq!(c.port_read(event, 0, RTC_DATA, 1), 0xA0);
+    assert_eq!(c.port_read(event, 0, RTC_DATA, 1), 0xF0, "IRQF, PF, AF, UF");
     assert_eq!(c.next_event().map(|t| t.0), Some(1_001_984_000));
 }
 
