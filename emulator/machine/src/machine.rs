@@ -6,6 +6,7 @@ use crate::config::{Config, ConfigError};
 use cpu::Cpu;
 use cpu::exec::system::cpuid::CpuModel;
 use cpu::run::Stop;
+use cpu::state::Activity;
 use devices::{Chipset, ChipsetConfig};
 use firmware::{Bios, BootInfo, Images, LoadError, MemoryMap, SetupError};
 use mem::Memory;
@@ -94,7 +95,13 @@ impl Machine {
         match self.cpu.run(until) {
             Stop::Icount => Exit::Icount,
             Stop::Breakpoint => Exit::Breakpoint,
-            Stop::TripleFault => Exit::TripleFault,
+            Stop::TripleFault => {
+                // Shutdown leaves RIP at the instruction that started it all.
+                self.cpu.activity = Activity::Shutdown;
+                let ip = self.cpu.ip;
+                self.cpu.set_rip(ip);
+                Exit::TripleFault
+            }
             Stop::Halted => Exit::Halted { interrupts: true },
             Stop::HaltedDisabled => Exit::Halted { interrupts: false },
             Stop::Signal => match self.cpu.platform.take_signal() {
