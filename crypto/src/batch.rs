@@ -2,7 +2,7 @@
 
 use crate::direction::{Decrypt, Direction, Encrypt};
 use crate::line::{CipherLine, PlainLine};
-use crate::portable::{LineRun, RUN_LINES};
+use crate::run::{LineRun, RUN_LINES};
 use crate::xts::XtsKey;
 
 /// One line to convert from `Source` to `Target`.

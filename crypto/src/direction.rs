@@ -12,6 +12,8 @@ pub(crate) trait Direction {
     type Source;
     /// The bytes of what the direction writes.
     type Target;
+    /// The direction as a value.
+    const DECRYPTS: bool;
 
     fn bytes(source: &Self::Source) -> &[u8; LINE_BYTES];
     fn bytes_mut(target: &mut Self::Target) -> &mut [u8; LINE_BYTES];
@@ -25,6 +27,7 @@ pub(crate) enum Encrypt {}
 impl Direction for Encrypt {
     type Source = PlainLine;
     type Target = CipherLine;
+    const DECRYPTS: bool = false;
 
     #[inline(always)]
     fn bytes(source: &PlainLine) -> &[u8; LINE_BYTES] {
@@ -50,6 +53,7 @@ pub(crate) enum Decrypt {}
 impl Direction for Decrypt {
     type Source = CipherLine;
     type Target = PlainLine;
+    const DECRYPTS: bool = true;
 
     #[inline(always)]
     fn bytes(source: &CipherLine) -> &[u8; LINE_BYTES] {

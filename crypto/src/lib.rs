@@ -8,18 +8,28 @@
 //! throughput when it is given many independent blocks at a time, and with four blocks to a line only a run of lines
 //! provides them: per line, a page costs about a quarter of what 64 separate calls cost.
 //!
+//! Several kernels compute the same function, see [`Backend`]. A key is expanded for the fastest one of the host, and a
+//! caller may ask for another.
+//!
 //! The types say on which side of the controller bytes are: [`PlainLine`] above it, [`CipherLine`] below. This crate is
 //! the only place where one turns into the other by way of a key.
 
+#[cfg(target_arch = "x86_64")]
+mod aesni;
 mod algorithm;
+mod backend;
 mod batch;
 mod direction;
 mod line;
 mod portable;
+mod run;
 mod tweak;
+#[cfg(target_arch = "x86_64")]
+mod vaes;
 mod xts;
 
 pub use algorithm::Algorithm;
+pub use backend::Backend;
 pub use batch::{Request, decrypt_batch, encrypt_batch};
 pub use line::{CipherLine, LINE_BYTES, PlainLine};
 pub use xts::XtsKey;

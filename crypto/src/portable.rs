@@ -1,7 +1,7 @@
 //! The portable kernel: XTS over whatever the `aes` crate finds on the host (VAES, AES-NI, ARMv8, constant-time software).
 //!
-//! A kernel is what works on up to [`RUN_LINES`] lines of one key. Kernels written for one instruction set can stand
-//! beside this one, behind the same two entry points.
+//! A kernel is what works on one line or on a run of lines of one key. Those written for one instruction set stand beside
+//! this one, behind the same two entry points.
 
 use aes::Block;
 use aes::cipher::consts::U16;
@@ -9,23 +9,11 @@ use aes::cipher::{BlockCipherDecrypt, BlockCipherEncrypt, BlockSizeUser, KeyInit
 
 use crate::direction::Direction;
 use crate::line::LINE_BYTES;
+use crate::run::{LineRun, RUN_LINES};
 use crate::tweak::{BLOCK_BYTES, BLOCKS_PER_LINE, line_tweaks, unit_block};
-
-/// Lines whose tweaks are encrypted in one call. One tweak block to a line, so this many fill the 64-block runs in which
-/// the `aes` crate uses 512-bit VAES (shorter runs go a few blocks at a time).
-pub(crate) const RUN_LINES: usize = 64;
 
 /// Lines whose data blocks are encrypted in one call: 16 lines of 4 blocks, again 64 blocks.
 const DATA_RUN: usize = 16;
-
-/// A run of at most [`RUN_LINES`] lines under one key. They need not be neighbours, by address or in host memory.
-pub(crate) trait LineRun<D: Direction> {
-    fn len(&self) -> usize;
-    /// Data-unit number of a line; `index < len()`, as below.
-    fn dun(&self, index: usize) -> u64;
-    fn source(&self, index: usize) -> &D::Source;
-    fn target(&mut self, index: usize) -> &mut D::Target;
-}
 
 /// The XOR with the tweaks before the block cipher, from a line into its four blocks.
 #[inline(always)]

@@ -9,7 +9,7 @@ pub(crate) const BLOCKS_PER_LINE: usize = 4;
 pub(crate) const BLOCK_BYTES: usize = 16;
 
 /// x^128 + x^7 + x^2 + x + 1: what a bit that leaves position 127 comes back as.
-const REDUCTION: u128 = 0x87;
+pub(crate) const REDUCTION: u128 = 0x87;
 
 /// The data-unit number as the input block of the tweak cipher: 128 bits, little-endian (MC-33).
 #[inline]
@@ -19,7 +19,7 @@ pub(crate) fn unit_block(dun: u64) -> Block {
 
 /// T_(j+1) = T_j * alpha in GF(2^128).
 #[inline]
-fn times_alpha(tweak: u128) -> u128 {
+pub(crate) fn times_alpha(tweak: u128) -> u128 {
     // An arithmetic shift spreads bit 127 over a mask, which keeps the carry free of branches.
     let carry = ((tweak as i128) >> 127) as u128;
     (tweak << 1) ^ (carry & REDUCTION)

@@ -5,9 +5,13 @@ use std::fmt;
 use aes::{Aes128, Aes128Enc, Aes256, Aes256Enc};
 
 use crate::algorithm::Algorithm;
+use crate::backend::Backend;
 use crate::direction::{Decrypt, Direction, Encrypt};
 use crate::line::{CipherLine, PlainLine};
-use crate::portable::{LineRun, RUN_LINES, Schedules};
+use crate::portable::Schedules;
+use crate::run::{LineRun, RUN_LINES};
+#[cfg(target_arch = "x86_64")]
+use crate::{aesni, vaes};
 
 /// One entry's worth of key material: K1 (data) and K2 (tweak), expanded once, here, and never again.
 ///
@@ -18,8 +22,54 @@ pub struct XtsKey(Keyed);
 /// Inline rather than boxed: a lookup by KeyID then leads straight to the round keys.
 #[derive(Clone)]
 enum Keyed {
-    Xts128(Schedules<Aes128, Aes128Enc>),
-    Xts256(Schedules<Aes256, Aes256Enc>),
+    Portable128(Schedules<Aes128, Aes128Enc>),
+    Portable256(Schedules<Aes256, Aes256Enc>),
+    #[cfg(target_arch = "x86_64")]
+    AesNi128(aesni::Schedules<{ aesni::ROUND_KEYS_128 }>),
+    #[cfg(target_arch = "x86_64")]
+    AesNi256(aesni::Schedules<{ aesni::ROUND_KEYS_256 }>),
+    #[cfg(target_arch = "x86_64")]
+    Vaes128(vaes::Schedules<{ aesni::ROUND_KEYS_128 }>),
+    #[cfg(target_arch = "x86_64")]
+    Vaes256(vaes::Schedules<{ aesni::ROUND_KEYS_256 }>),
+}
+
+impl Keyed {
+    /// `None` when the host cannot run the backend. The keys have the length of the algorithm.
+    fn new(backend: Backend, alg: Algorithm, k1: &[u8], k2: &[u8]) -> Option<Self> {
+        match (backend, alg) {
+            (Backend::Portable, Algorithm::AesXts128) => Some(Self::Portable128(Schedules::new(k1, k2))),
+            (Backend::Portable, Algorithm::AesXts256) => Some(Self::Portable256(Schedules::new(k1, k2))),
+            #[cfg(target_arch = "x86_64")]
+            (Backend::AesNi, Algorithm::AesXts128) => aesni::Schedules::new(k1, k2).map(Self::AesNi128),
+            #[cfg(target_arch = "x86_64")]
+            (Backend::AesNi, Algorithm::AesXts256) => aesni::Schedules::new(k1, k2).map(Self::AesNi256),
+            #[cfg(target_arch = "x86_64")]
+            (Backend::Vaes, Algorithm::AesXts128) => vaes::Schedules::new(k1, k2).map(Self::Vaes128),
+            #[cfg(target_arch = "x86_64")]
+            (Backend::Vaes, Algorithm::AesXts256) => vaes::Schedules::new(k1, k2).map(Self::Vaes256),
+            #[cfg(not(target_arch = "x86_64"))]
+            (Backend::AesNi | Backend::Vaes, _) => None,
+        }
+    }
+}
+
+/// Runs a method of the schedules, whichever they are.
+macro_rules! with_schedules {
+    ($key:expr, $schedules:ident => $call:expr) => {
+        match &$key.0 {
+            Keyed::Portable128($schedules) => $call,
+            Keyed::Portable256($schedules) => $call,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::AesNi128($schedules) => $call,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::AesNi256($schedules) => $call,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::Vaes128($schedules) => $call,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::Vaes256($schedules) => $call,
+        }
+    };
 }
 
 /// Contiguous lines of one key.
@@ -61,20 +111,45 @@ impl XtsKey {
     ///
     /// When a slice is shorter than the algorithm's key.
     pub fn new(alg: Algorithm, k1: &[u8], k2: &[u8]) -> Self {
+        Self::with_backend(Backend::fastest(), alg, k1, k2)
+    }
+
+    /// [`XtsKey::new`] with a backend of the caller's choice, which stays with the key.
+    ///
+    /// # Panics
+    ///
+    /// When a slice is shorter than the algorithm's key, or the host lacks the backend ([`Backend::is_available`]).
+    pub fn with_backend(backend: Backend, alg: Algorithm, k1: &[u8], k2: &[u8]) -> Self {
         let length = alg.key_bytes();
-        let (k1, k2) = (&k1[..length], &k2[..length]);
-        Self(match alg {
-            Algorithm::AesXts128 => Keyed::Xts128(Schedules::new(k1, k2)),
-            Algorithm::AesXts256 => Keyed::Xts256(Schedules::new(k1, k2)),
-        })
+        let keyed = Keyed::new(backend, alg, &k1[..length], &k2[..length]);
+        Self(keyed.unwrap_or_else(|| panic!("this host cannot run the {backend:?} backend")))
+    }
+
+    /// The code that the key's lines go through.
+    pub fn backend(&self) -> Backend {
+        match self.0 {
+            Keyed::Portable128(_) | Keyed::Portable256(_) => Backend::Portable,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::AesNi128(_) | Keyed::AesNi256(_) => Backend::AesNi,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::Vaes128(_) | Keyed::Vaes256(_) => Backend::Vaes,
+        }
     }
 
     /// The algorithm the key is for.
     #[inline]
     pub fn algorithm(&self) -> Algorithm {
         match self.0 {
-            Keyed::Xts128(_) => Algorithm::AesXts128,
-            Keyed::Xts256(_) => Algorithm::AesXts256,
+            Keyed::Portable128(_) => Algorithm::AesXts128,
+            Keyed::Portable256(_) => Algorithm::AesXts256,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::AesNi128(_) => Algorithm::AesXts128,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::AesNi256(_) => Algorithm::AesXts256,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::Vaes128(_) => Algorithm::AesXts128,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::Vaes256(_) => Algorithm::AesXts256,
         }
     }
 
@@ -100,16 +175,28 @@ impl XtsKey {
     #[inline]
     pub fn encrypt_line(&self, dun: u64, plain: &PlainLine) -> CipherLine {
         let mut cipher = CipherLine::ZERO;
-        self.line::<Encrypt>(dun, plain, &mut cipher);
+        self.encrypt_line_into(dun, plain, &mut cipher);
         cipher
+    }
+
+    /// [`encrypt_line`](Self::encrypt_line) that writes the result where it belongs and so saves copies of the line.
+    #[inline]
+    pub fn encrypt_line_into(&self, dun: u64, plain: &PlainLine, cipher: &mut CipherLine) {
+        self.line::<Encrypt>(dun, plain, cipher);
     }
 
     /// Decrypts one line at data-unit number `dun`.
     #[inline]
     pub fn decrypt_line(&self, dun: u64, cipher: &CipherLine) -> PlainLine {
         let mut plain = PlainLine::ZERO;
-        self.line::<Decrypt>(dun, cipher, &mut plain);
+        self.decrypt_line_into(dun, cipher, &mut plain);
         plain
+    }
+
+    /// [`decrypt_line`](Self::decrypt_line) that writes the result where it belongs and so saves copies of the line.
+    #[inline]
+    pub fn decrypt_line_into(&self, dun: u64, cipher: &CipherLine, plain: &mut PlainLine) {
+        self.line::<Decrypt>(dun, cipher, plain);
     }
 
     fn contiguous<D: Direction>(&self, first_dun: u64, source: &[D::Source], target: &mut [D::Target]) {
@@ -127,18 +214,12 @@ impl XtsKey {
     /// One line by itself: five blocks, no buffers.
     #[inline]
     pub(crate) fn line<D: Direction>(&self, dun: u64, source: &D::Source, target: &mut D::Target) {
-        match &self.0 {
-            Keyed::Xts128(schedules) => schedules.line::<D>(dun, source, target),
-            Keyed::Xts256(schedules) => schedules.line::<D>(dun, source, target),
-        }
+        with_schedules!(self, schedules => schedules.line::<D>(dun, source, target));
     }
 
     /// At most [`RUN_LINES`] lines.
     pub(crate) fn run<D: Direction>(&self, run: &mut impl LineRun<D>) {
-        match &self.0 {
-            Keyed::Xts128(schedules) => schedules.run(run),
-            Keyed::Xts256(schedules) => schedules.run(run),
-        }
+        with_schedules!(self, schedules => schedules.run(run));
     }
 }
 

@@ -1,16 +1,17 @@
-//! Equality with the `xts-mode` crate, an independent implementation, for every entry point and batch shape.
+//! Equality with the `xts-mode` crate, an independent implementation, for every entry point and batch shape, on every
+//! backend of the host.
 
 use aes::cipher::KeyInit;
 use aes::{Aes128, Aes256};
-use crypto::{Algorithm, CipherLine, LINE_BYTES, PlainLine, Request, XtsKey, decrypt_batch, encrypt_batch};
+use crypto::{Algorithm, Backend, CipherLine, LINE_BYTES, PlainLine, Request, XtsKey, decrypt_batch, encrypt_batch};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use xts_mode::{Xts128, get_tweak_default};
 
 const BOTH: [Algorithm; 2] = [Algorithm::AesXts128, Algorithm::AesXts256];
 
-/// One line, both sides of the tweak passes' 64, and sizes that end within a run.
-const LENGTHS: [usize; 8] = [0, 1, 2, 4, 63, 64, 65, 200];
+/// One line, both sides of the tweak passes' 8 and 64, and sizes that end within a run or between pairs.
+const LENGTHS: [usize; 12] = [0, 1, 2, 3, 4, 7, 9, 16, 63, 64, 65, 200];
 
 struct Keys {
     alg: Algorithm,
@@ -26,8 +27,8 @@ impl Keys {
         Self { alg, k1, k2 }
     }
 
-    fn expand(&self) -> XtsKey {
-        XtsKey::new(self.alg, &self.k1, &self.k2)
+    fn expand(&self, backend: Backend) -> XtsKey {
+        XtsKey::with_backend(backend, self.alg, &self.k1, &self.k2)
     }
 
     /// The reference encryption of one line.
@@ -50,6 +51,13 @@ impl Keys {
     }
 }
 
+/// Every algorithm on every backend of the host.
+fn for_each(test: impl Fn(Algorithm, Backend)) {
+    for backend in Backend::available() {
+        BOTH.into_iter().for_each(|alg| test(alg, backend));
+    }
+}
+
 fn random_lines(rng: &mut ChaCha8Rng, count: usize) -> Vec<PlainLine> {
     let mut lines = vec![PlainLine::ZERO; count];
     lines.iter_mut().for_each(|line| rng.fill_bytes(&mut line.0));
@@ -67,11 +75,11 @@ fn first_dun(rng: &mut ChaCha8Rng, round: u64) -> u64 {
 
 #[test]
 fn contiguous_lines_equal_the_reference() {
-    for alg in BOTH {
+    for_each(|alg, backend| {
         for round in 0..12 {
             let mut rng = ChaCha8Rng::seed_from_u64(round);
             let keys = Keys::random(&mut rng, alg);
-            let key = keys.expand();
+            let key = keys.expand(backend);
             for length in LENGTHS {
                 let first = first_dun(&mut rng, round);
                 let plain = random_lines(&mut rng, length);
@@ -80,37 +88,47 @@ fn contiguous_lines_equal_the_reference() {
 
                 let mut cipher = vec![CipherLine::ZERO; length];
                 key.encrypt_lines(first, &plain, &mut cipher);
-                assert_eq!(cipher, expected, "{alg:?}, {length} lines at {first:#x}");
+                assert_eq!(cipher, expected, "{alg:?}, {backend:?}, {length} lines at {first:#x}");
 
                 let mut back = vec![PlainLine::ZERO; length];
                 key.decrypt_lines(first, &cipher, &mut back);
-                assert_eq!(back, plain, "{alg:?}, {length} lines at {first:#x}");
+                assert_eq!(back, plain, "{alg:?}, {backend:?}, {length} lines at {first:#x}");
             }
         }
-    }
+    });
 }
 
 #[test]
 fn single_lines_equal_the_reference() {
-    for alg in BOTH {
+    for_each(|alg, backend| {
         let mut rng = ChaCha8Rng::seed_from_u64(64);
         for round in 0..200 {
             let keys = Keys::random(&mut rng, alg);
             let dun = first_dun(&mut rng, round);
             let plain = random_lines(&mut rng, 1)[0];
-            let cipher = keys.expand().encrypt_line(dun, &plain);
-            assert_eq!(cipher, keys.reference(dun, &plain));
-            assert_eq!(keys.expand().decrypt_line(dun, &cipher), plain);
+            let key = keys.expand(backend);
+            assert_eq!(key.backend(), backend);
+            let expected = keys.reference(dun, &plain);
+            assert_eq!(key.encrypt_line(dun, &plain), expected, "{alg:?}, {backend:?}");
+            assert_eq!(key.decrypt_line(dun, &expected), plain, "{alg:?}, {backend:?}");
+
+            let (mut cipher, mut back) = (CipherLine([0xa5; LINE_BYTES]), PlainLine([0xa5; LINE_BYTES]));
+            key.encrypt_line_into(dun, &plain, &mut cipher);
+            key.decrypt_line_into(dun, &expected, &mut back);
+            assert_eq!((cipher, back), (expected, plain), "{alg:?}, {backend:?}");
         }
-    }
+    });
 }
 
 #[test]
 fn scattered_lines_with_mixed_keys_equal_the_reference() {
+    let backends: Vec<_> = Backend::available().collect();
     for round in 0..20 {
         let mut rng = ChaCha8Rng::seed_from_u64(1000 + round);
         let keys: Vec<_> = (0..6).map(|i| Keys::random(&mut rng, BOTH[i % 2])).collect();
-        let expanded: Vec<_> = keys.iter().map(Keys::expand).collect();
+        // Backends mix freely as well.
+        let expanded: Vec<_> =
+            keys.iter().map(|keys| keys.expand(backends[rng.random_range(0..backends.len())])).collect();
         for length in LENGTHS {
             let plain = random_lines(&mut rng, length);
             // Stretches under one key between lines that change it each time; the long ones exceed a run of 64.

@@ -1,6 +1,6 @@
 //! What follows from the construction (section 6.3 of the hardware specification), on random keys, lines and addresses.
 
-use crypto::{Algorithm, CipherLine, PlainLine, XtsKey};
+use crypto::{Algorithm, Backend, CipherLine, PlainLine, XtsKey};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -14,18 +14,18 @@ struct Case {
     cipher: CipherLine,
 }
 
-fn random_key(rng: &mut ChaCha8Rng, alg: Algorithm) -> XtsKey {
+fn random_key(rng: &mut ChaCha8Rng, backend: Backend, alg: Algorithm) -> XtsKey {
     let mut keys = [0; 64];
     rng.fill_bytes(&mut keys);
-    XtsKey::new(alg, &keys[..32], &keys[32..])
+    XtsKey::with_backend(backend, alg, &keys[..32], &keys[32..])
 }
 
-/// Runs a property on 100 random lines per algorithm.
+/// Runs a property on 100 random lines per backend and algorithm.
 fn for_random_lines(property: impl Fn(Case)) {
-    for alg in BOTH {
+    for (backend, alg) in Backend::available().flat_map(|backend| BOTH.map(|alg| (backend, alg))) {
         for seed in 0..100 {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            let key = random_key(&mut rng, alg);
+            let key = random_key(&mut rng, backend, alg);
             // Physical addresses have at most 52 bits, line numbers therefore 46.
             let dun = rng.random_range(0..1 << 46);
             let mut plain = PlainLine::ZERO;
@@ -111,7 +111,7 @@ fn an_old_ciphertext_put_back_reads_as_the_old_plaintext() {
 #[test]
 fn another_key_gives_unrelated_ciphertext() {
     for_random_lines(|mut c| {
-        let other = random_key(&mut c.rng, c.key.algorithm());
+        let other = random_key(&mut c.rng, c.key.backend(), c.key.algorithm());
         assert_eq!(differing_blocks(&other.encrypt_line(c.dun, &c.plain).0, &c.cipher.0), [0, 1, 2, 3]);
     });
 }
@@ -160,4 +160,11 @@ fn debug_output_shows_lines_in_hexadecimal_and_keys_not_at_all() {
     assert!(format!("{:?}", CipherLine(line)).starts_with("CipherLine(00"));
     let key = XtsKey::new(Algorithm::AesXts128, &[0x77; 16], &[0x77; 16]);
     assert_eq!(format!("{key:?}"), "XtsKey { algorithm: AesXts128, .. }");
+}
+
+#[test]
+fn the_portable_backend_is_on_every_host_and_the_default_is_the_last_available() {
+    assert!(Backend::Portable.is_available());
+    let key = XtsKey::new(Algorithm::AesXts128, &[0; 16], &[0; 16]);
+    assert_eq!(Some(key.backend()), Backend::available().last());
 }

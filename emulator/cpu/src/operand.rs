@@ -1,6 +1,7 @@
 //! Operands of decoded instructions, for the functions in `exec` that work on [`Instruction`]s.
 
 use crate::mmu::Access;
+use crate::mode::Mode;
 use crate::state::{Cpu, slot};
 use iced_x86::{Instruction, OpKind, Register};
 use x86::Exception;
@@ -21,6 +22,19 @@ pub fn sreg_of(register: Register) -> usize {
         Register::GS => sreg::GS,
         _ => sreg::DS,
     }
+}
+
+/// The `sreg` number of the segment that the memory operand is in.
+///
+/// In 64-bit mode CS, DS, ES and SS overrides are ignored (SDM Vol. 1, section 3.3.7): the default remains, which the
+/// base register decides, and with it whether a non-canonical address is #SS or #GP.
+pub fn memory_segment(insn: &Instruction, mode: Mode) -> usize {
+    let segment = sreg_of(insn.memory_segment());
+    if !mode.is_long64() || matches!(segment, sreg::FS | sreg::GS) || insn.segment_prefix() == Register::None {
+        return segment;
+    }
+    let stack = matches!(insn.memory_base(), Register::RSP | Register::ESP | Register::RBP | Register::EBP);
+    if stack { sreg::SS } else { sreg::DS }
 }
 
 impl Cpu {
@@ -77,7 +91,7 @@ impl Cpu {
     /// The linear address of the memory operand (any explicit `[...]` operand), with canonical, limit and type checks for
     /// `size` bytes: #SS(0) through SS, else #GP(0).
     pub fn linear_address(&self, insn: &Instruction, size: usize, access: Access) -> Result<u64, Exception> {
-        let seg = sreg_of(insn.memory_segment());
+        let seg = memory_segment(insn, self.mode);
         self.segment_address(seg, self.effective_address(insn), size, access)
     }
 

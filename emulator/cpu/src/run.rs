@@ -301,7 +301,7 @@ impl Cpu {
         let line_after = (linear | 63).wrapping_add(1);
         let repeats_into_next = linear + u64::from(self.repeating) > line_after && line_after & 0xFFF != 0;
         let evicted = |at: u64| frame.resident() >> (at >> 6 & 63) & 1 == 0;
-        if !evicted(linear) && !(repeats_into_next && evicted(line_after)) {
+        if !(evicted(linear) || repeats_into_next && evicted(line_after)) {
             return Ok(None);
         }
         let mut code = [0; 128];

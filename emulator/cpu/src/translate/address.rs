@@ -10,7 +10,7 @@ use super::Translator;
 use crate::exec::int::mov::{address_64, address_legacy};
 use crate::mmu::Access;
 use crate::op::{At, Op, next};
-use crate::operand::{address_size, sreg_of};
+use crate::operand::{address_size, memory_segment};
 use crate::state::{Cpu, slot};
 use iced_x86::{Instruction, Register};
 use x86::segment::sreg;
@@ -47,7 +47,7 @@ impl Translator<'_> {
     /// The memory operand's address fields, after pushing an address op if the form needs one. `size` in bytes is that of
     /// the whole access.
     pub(crate) fn address(&mut self, insn: &Instruction, size: usize, access: Access) -> Address {
-        let segment = sreg_of(insn.memory_segment());
+        let segment = memory_segment(insn, self.mode());
         let seg = slot::SEG + segment as u8;
         let asize = address_size(insn, self.mode().bitness());
         let (base, disp) = match insn.memory_base() {

@@ -13,7 +13,7 @@ use crate::exec::int::branch;
 use crate::mode::Mode;
 use crate::op::{Handler, Op};
 use crate::state::slot;
-use iced_x86::{Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic};
+use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic};
 use mem::FramePtr;
 
 /// What is known about the place the code is at.
@@ -66,6 +66,18 @@ fn lines(from: u64, to: u64) -> u64 {
     1 << first | 1u64.checked_shl(last as u32).unwrap_or(0)
 }
 
+/// F3 90 is PAUSE, but with REX.B it is XCHG r8, rAX and F3 is ignored; iced-x86 decodes PAUSE.
+fn exchange_r8(bytes: &[u8], mode: Mode, insn: &mut Instruction) {
+    let len = insn.len();
+    let rex_b = mode.is_long64() && len > 2 && bytes.get(len - 2).is_some_and(|b| b & 0xF1 == 0x41);
+    if rex_b {
+        let without: Vec<u8> = bytes[..len].iter().copied().filter(|b| *b != 0xF3).collect();
+        *insn = Decoder::with_ip(64, &without, insn.ip(), DecoderOptions::NONE).decode();
+        insn.set_len(len);
+        insn.set_next_ip(insn.ip().wrapping_add(len as u64));
+    }
+}
+
 /// Translates a block.
 pub fn translate(source: &Source<'_>) -> Result<Translated, NeedsMore> {
     let mut decoder = Decoder::with_ip(source.mode.bitness(), source.bytes, source.page_offset, DecoderOptions::NONE);
@@ -89,6 +101,9 @@ pub fn translate(source: &Source<'_>) -> Result<Translated, NeedsMore> {
             && source.bytes.len() as u64 + source.page_offset - at < 15
         {
             break;
+        }
+        if insn.code() == Code::Pause {
+            exchange_r8(&source.bytes[(at - source.page_offset) as usize..], source.mode, &mut insn);
         }
         let end = at + insn.len() as u64;
         let used = lines(at, end);

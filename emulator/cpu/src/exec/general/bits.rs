@@ -3,7 +3,7 @@
 use super::{mask, operand_size, sign_extend};
 use crate::Cpu;
 use crate::mmu::Access;
-use crate::operand::{address_size, sreg_of};
+use crate::operand::{address_size, memory_segment};
 use iced_x86::{Instruction, OpKind};
 use x86::{Exception, flags};
 
@@ -21,7 +21,7 @@ fn memory_bit(cpu: &mut Cpu, insn: &Instruction, access: Access) -> Result<(u64,
     };
     let address_mask = mask(address_size(insn, cpu.mode.bitness()));
     let ea = cpu.effective_address(insn).wrapping_add(displacement as u64) & address_mask;
-    let linear = cpu.segment_address(sreg_of(insn.memory_segment()), ea, size, access)?;
+    let linear = cpu.segment_address(memory_segment(insn, cpu.mode), ea, size, access)?;
     Ok((linear, bit as u32))
 }
 

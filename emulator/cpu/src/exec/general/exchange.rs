@@ -96,10 +96,11 @@ pub(super) fn cmpxchg8b(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Excepti
 }
 
 pub(super) fn cmpxchg16b(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
-    let linear = cpu.linear_address(insn, 16, Access::Write)?;
-    if linear & 15 != 0 {
+    // Alignment before the last byte: see `exec::simd`'s aligned operands.
+    if cpu.linear_address(insn, 1, Access::Write)? & 15 != 0 {
         return Err(Exception::GP0);
     }
+    let linear = cpu.linear_address(insn, 16, Access::Write)?;
     cmpxchg_pair(cpu, linear, 8)
 }
 

@@ -8,7 +8,7 @@
 use super::{mask, sub_flags};
 use crate::Cpu;
 use crate::mmu::Access;
-use crate::operand::sreg_of;
+use crate::operand::memory_segment;
 use crate::state::slot;
 use iced_x86::{Instruction, OpKind, Register};
 use x86::segment::sreg;
@@ -83,7 +83,7 @@ impl Shape {
             sides,
             size: insn.memory_size().size().clamp(1, 8),
             address_size,
-            source_segment: sreg_of(insn.memory_segment()),
+            source_segment: memory_segment(insn, cpu.mode),
             descending: cpu.rflags_system & flags::DF != 0,
         }
     }

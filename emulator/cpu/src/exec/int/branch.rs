@@ -192,7 +192,7 @@ fn call_m<P: Policy>(cpu: &mut Cpu, op: At) {
     }
     let sp = cpu.regs[RSP].wrapping_sub(8);
     let ret = op.next_ip(cpu);
-    if !P::store::<u64>(cpu, sp, ret, op) {
+    if !P::store_stack::<u64>(cpu, sp, ret, op) {
         return P::miss(cpu, op, call_m::<Slow>);
     }
     cpu.regs[RSP] = sp;

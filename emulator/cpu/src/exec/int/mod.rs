@@ -17,6 +17,7 @@ pub mod stack;
 use crate::op::{At, Handler, next};
 use crate::state::{Cpu, slot};
 use mem::fast::{Slot, Word};
+use x86::segment::sreg;
 
 /// An operand size.
 pub trait Size: Word + Copy + Eq + 'static {
@@ -123,6 +124,8 @@ pub trait Policy: 'static {
     type Place<S: Size>;
     fn load<S: Size>(cpu: &mut Cpu, va: u64, op: At) -> Option<S>;
     fn store<S: Size>(cpu: &mut Cpu, va: u64, v: S, op: At) -> bool;
+    /// A store through SS by an op whose segment is another operand's.
+    fn store_stack<S: Size>(cpu: &mut Cpu, va: u64, v: S, op: At) -> bool;
     fn place<S: Size>(cpu: &mut Cpu, va: u64, op: At) -> Option<Self::Place<S>>;
     fn get<S: Size>(cpu: &mut Cpu, p: &Self::Place<S>) -> S;
     fn put<S: Size>(cpu: &mut Cpu, p: Self::Place<S>, v: S);
@@ -148,6 +151,10 @@ impl Policy for Fast {
     }
     #[inline(always)]
     fn store<S: Size>(cpu: &mut Cpu, va: u64, v: S, _op: At) -> bool {
+        cpu.fast.store(va, v)
+    }
+    #[inline(always)]
+    fn store_stack<S: Size>(cpu: &mut Cpu, va: u64, v: S, _op: At) -> bool {
         cpu.fast.store(va, v)
     }
     #[inline(always)]
@@ -187,6 +194,11 @@ impl Policy for Slow {
     fn store<S: Size>(cpu: &mut Cpu, va: u64, v: S, op: At) -> bool {
         cpu.at_op(op);
         cpu.store_slow(va, S::BITS / 8, v.to_u64(), op.seg)
+    }
+    #[inline(always)]
+    fn store_stack<S: Size>(cpu: &mut Cpu, va: u64, v: S, op: At) -> bool {
+        cpu.at_op(op);
+        cpu.store_slow(va, S::BITS / 8, v.to_u64(), slot::SEG + sreg::SS as u8)
     }
     #[inline(always)]
     fn place<S: Size>(cpu: &mut Cpu, va: u64, op: At) -> Option<u64> {

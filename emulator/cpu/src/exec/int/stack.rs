@@ -23,7 +23,7 @@ fn push_m<P: Policy>(cpu: &mut Cpu, op: At) {
     let va = Full::ea(cpu, op);
     let Some(v) = P::load::<u64>(cpu, va, op) else { return P::miss(cpu, op, push_m::<Slow>) };
     let sp = cpu.regs[RSP].wrapping_sub(8);
-    if !P::store::<u64>(cpu, sp, v, op) {
+    if !P::store_stack::<u64>(cpu, sp, v, op) {
         return P::miss(cpu, op, push_m::<Slow>);
     }
     cpu.regs[RSP] = sp;

@@ -100,8 +100,12 @@ pub fn is_register(insn: &Instruction, n: u32) -> bool {
 
 /// The linear address of a 16-byte memory operand that must be aligned: #GP(0) if it is not, whatever the segment.
 pub fn aligned_address(cpu: &Cpu, insn: &Instruction, access: Access) -> Result<u64, Exception> {
-    let linear = cpu.linear_address(insn, 16, access)?;
-    if linear % ALIGNMENT != 0 { Err(Exception::GP0) } else { Ok(linear) }
+    // Alignment before the last byte: an operand that begins below a bound and ends above it is misaligned.
+    let linear = cpu.linear_address(insn, 1, access)?;
+    if linear % ALIGNMENT != 0 {
+        return Err(Exception::GP0);
+    }
+    cpu.linear_address(insn, 16, access)
 }
 
 /// Operand `n`, an XMM register or an aligned 16-byte memory operand.

@@ -7,7 +7,7 @@ use super::operands::*;
 use super::shuffle::{extract, insert, insertps, merge_low, movmskpd, movmskps};
 use crate::ExecFn;
 use crate::mmu::Access;
-use crate::operand::sreg_of;
+use crate::operand::memory_segment;
 use crate::state::Cpu;
 use iced_x86::{Code, Instruction, OpKind, Register};
 use x86::Exception;
@@ -263,7 +263,7 @@ fn masked_store(cpu: &mut Cpu, insn: &Instruction, data: u128, mask: u128, size:
         OpKind::MemorySegEDI => cpu.reg(Register::EDI),
         _ => cpu.reg(Register::RDI),
     };
-    let linear = cpu.segment_address(sreg_of(insn.memory_segment()), offset, size, Access::Write)?;
+    let linear = cpu.segment_address(memory_segment(insn, cpu.mode), offset, size, Access::Write)?;
     let selected = pmovmskb(mask) & ((1 << size) - 1);
     for_each_run(selected, |start, len| cpu.probe_write(linear.wrapping_add(start as u64), len))?;
     let bytes = data.to_le_bytes();

@@ -184,6 +184,9 @@ pub(super) fn store(cpu: &mut Cpu, insn: &Instruction, to: Store, pops: usize) -
     let linear = cpu.linear_address(insn, to.size(), Access::Write)?;
     if cpu.x87.stores(outcome) {
         cpu.write_linear(linear, &outcome.value.to_le_bytes()[..to.size()])?;
+    } else {
+        // The destination is checked before the exception that suppresses the store is reported.
+        cpu.probe_write(linear, to.size())?;
     }
     cpu.x87.complete_store(outcome, pops);
     end(cpu, insn);

@@ -134,6 +134,8 @@ pub(super) fn fxsave(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception>
     }
     let linear = cpu.linear_address(insn, legacy::SIZE, Access::Write)?;
     let linear = aligned(linear, legacy::FXSAVE_ALIGNMENT)?;
+    // Bytes that are not written belong to the operand all the same.
+    cpu.probe_write(linear, legacy::SIZE)?;
     let sse = cpu.cr4 & cr4::OSFXSR != 0;
     let mut image = cpu.x87.legacy_header(rex_w(insn.code())).to_vec();
     if sse {
@@ -142,7 +144,6 @@ pub(super) fn fxsave(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception>
         image.extend(register_image(&cpu.xmm[..xmm_count(cpu)]));
         return cpu.write_linear(linear, &image);
     }
-    cpu.probe_write(linear, legacy::XMM)?;
     cpu.write_linear(linear, &image)?;
     let registers = x87_registers(cpu);
     cpu.write_linear(linear.wrapping_add(legacy::REGISTERS as u64), &registers)
