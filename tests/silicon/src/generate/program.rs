@@ -69,14 +69,14 @@ pub fn belongs(form: Form) -> bool {
     use Mnemonic as M;
     let op = form.code.op_code();
     let m = form.code.mnemonic();
-    let plain = !op.is_privileged()
-        && form.code.flow_control() == FlowControl::Next
-        && !matches!(m, M::Pushf | M::Pushfq | M::Popf | M::Popfq | M::Lahf | M::Enter | M::Leave)
-        && !matches!(m, M::Ldmxcsr | M::Stmxcsr | M::Wrfsbase | M::Wrgsbase | M::Xlatb | M::Maskmovdqu)
+    let excluded = op.is_privileged()
+        || form.code.flow_control() != FlowControl::Next
+        || matches!(m, M::Pushf | M::Pushfq | M::Popf | M::Popfq | M::Lahf | M::Enter | M::Leave)
+        || matches!(m, M::Ldmxcsr | M::Stmxcsr | M::Wrfsbase | M::Wrgsbase | M::Xlatb | M::Maskmovdqu)
         // A register may hold any bit offset.
-        && !(form.memory && matches!(m, M::Bt | M::Bts | M::Btr | M::Btc))
-        && !op.op_kinds().contains(&OpCodeOperandKind::mem_offs);
-    plain && defined_everywhere(form.code)
+        || form.memory && matches!(m, M::Bt | M::Bts | M::Btr | M::Btc)
+        || op.op_kinds().contains(&OpCodeOperandKind::mem_offs);
+    !excluded && defined_everywhere(form.code)
 }
 
 impl Generator {
