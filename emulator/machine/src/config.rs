@@ -1,11 +1,11 @@
 //! What can be chosen of a machine.
 
 use firmware::{MemoryMapError, Setup};
-use mem::TmeProfile;
+use mem::{LockedWrite, TmeProfile};
 use thiserror::Error;
 
 /// A machine's hardware and firmware settings. Two runs with equal configurations, images and input are identical.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// RAM in bytes.
     pub ram_bytes: u64,
@@ -19,6 +19,12 @@ pub struct Config {
     /// Cache geometry.
     pub cache_bytes: usize,
     pub cache_ways: usize,
+    /// What a write to the locked IA32_TME_ACTIVATE does (MC-07).
+    pub locked_write: LockedWrite,
+    /// PCONFIG returns the legacy error codes (MK specification section 4.3).
+    pub pconfig_legacy_codes: bool,
+    /// 982H\[39:36\] may be set.
+    pub tdx_partition: bool,
     /// The DMA test device is on the PCI bus.
     pub dma_device: bool,
     /// False: every access takes the slow path. Changes nothing that a guest or the state hash sees.
@@ -36,6 +42,9 @@ impl Default for Config {
             ips: cpu::clock::DEFAULT_IPS,
             cache_bytes: mem.cache_bytes,
             cache_ways: mem.cache_ways,
+            locked_write: mem.locked_write,
+            pconfig_legacy_codes: false,
+            tdx_partition: mem.tdx_partition,
             dma_device: false,
             fast: true,
         }
