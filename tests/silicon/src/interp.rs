@@ -2,7 +2,7 @@
 //! arena in pages of a KeyID of their own.
 
 use crate::layout::{ARENA_BYTES, CODE, CODE_BYTES, EXIT_SLOT, PAGE, PAGES, SYSTEM, arena_address, in_code};
-use crate::state::{Case, Fault, Outcome, State, USER_FLAGS, fx, zero_arena};
+use crate::state::{Case, Fault, Outcome, SELECTORS, State, USER_FLAGS, fx, zero_arena};
 use cpu::Cpu;
 use cpu::exec::system::cpuid::CpuModel;
 use cpu::run::Stop;
@@ -89,8 +89,6 @@ mod pte {
 /// Linux's selectors (arch/x86/include/asm/segment.h), which user code can see.
 mod selector {
     pub const KERNEL_CS: u16 = 0x10;
-    pub const USER_DS: u16 = 0x2B;
-    pub const USER_CS: u16 = 0x33;
     pub const TSS: u16 = 0x40;
 }
 
@@ -115,6 +113,8 @@ const MTRR_DEF_TYPE: u64 = 0x806;
 
 /// Instructions that a REP string instruction may count as before that is a hang.
 const STEPS_MAX: u32 = 1 << 22;
+/// More instructions than any program executes.
+const PROGRAM_STEPS: u64 = 1 << 16;
 
 /// The processor and what its memory holds now.
 pub struct Interpreter {
@@ -253,8 +253,8 @@ impl Interpreter {
 
     fn load_segments(&mut self) {
         let cpu = &mut *self.cpu;
-        cpu.set_segment(sreg::CS, Segment::from_descriptor(selector::USER_CS, DESCRIPTORS[5]));
-        cpu.set_segment(sreg::SS, Segment::from_descriptor(selector::USER_DS, DESCRIPTORS[4]));
+        cpu.set_segment(sreg::CS, Segment::from_descriptor(SELECTORS[sreg::CS], DESCRIPTORS[5]));
+        cpu.set_segment(sreg::SS, Segment::from_descriptor(SELECTORS[sreg::SS], DESCRIPTORS[4]));
         for s in [sreg::ES, sreg::DS, sreg::FS, sreg::GS] {
             cpu.set_segment(s, Segment { selector: 0, ar: ar::UNUSABLE, limit: 0, base: 0 });
         }
@@ -273,6 +273,11 @@ impl Interpreter {
 
     /// Puts the case into memory: what differs from what is there.
     fn load_memory(&mut self, case: &Case) {
+        self.load_code_of(case);
+        self.load_arena(case);
+    }
+
+    fn load_code_of(&mut self, case: &Case) {
         let (at, end) = ((case.pre.rip - CODE) as usize, (case.pre.rip - CODE) as usize + case.bytes.len());
         let (from, to) = (self.used.0.min(at), self.used.1.max(end));
         let fresh = self.used == (0, 0);
@@ -288,6 +293,9 @@ impl Interpreter {
             self.load_code(from, &piece);
         }
         self.used = (at, end);
+    }
+
+    fn load_arena(&mut self, case: &Case) {
         for index in (0..ARENA_BYTES).step_by(64) {
             if self.memory[index..index + 64] != case.memory[index..index + 64] {
                 let bus = self.arena_bus(index);
@@ -297,7 +305,7 @@ impl Interpreter {
     }
 
     fn load_registers(&mut self, pre: &State) {
-        if self.cpu.cpl != 3 {
+        if self.cpu.cpl != 3 || (0..6).any(|s| self.cpu.segments[s].selector != SELECTORS[s]) {
             self.load_segments();
         }
         let cpu = &mut *self.cpu;
@@ -336,6 +344,9 @@ impl Interpreter {
         out.rflags = cpu.rflags();
         out.fs_base = cpu.segments[sreg::FS].base;
         out.gs_base = cpu.segments[sreg::GS].base;
+        for s in 0..6 {
+            out.selectors[s] = cpu.segments[s].selector;
+        }
         out.fx = [0; 512];
         for n in 0..16 {
             out.set_xmm(n, cpu.xmm[n]);
@@ -387,6 +398,35 @@ impl Interpreter {
         Ok(())
     }
 
+    /// Executes a program: the case's bytes up to the INT3 behind them. With `again` the code of the last case is still
+    /// in place, decoded.
+    ///
+    /// # Errors
+    /// As [`Interpreter::run`].
+    pub fn run_program(&mut self, case: &Case, again: bool, out: &mut Outcome) -> Result<(), String> {
+        if !again {
+            self.load_code_of(case);
+        }
+        self.load_arena(case);
+        self.load_registers(&case.pre);
+        let until = self.cpu.icount() + PROGRAM_STEPS;
+        let stop = self.cpu.run(until);
+        if stop != Stop::HaltedDisabled || self.cpu.cpl != 0 {
+            self.memory.fill(0xEE);
+            self.cpu.activity = cpu::state::Activity::Running;
+            return Err(format!("the interpreter stopped: {stop:?} after {:x?}", self.cpu.last_exception));
+        }
+        self.store_registers(&mut out.state);
+        self.take_fault(out)?;
+        let end = case.pre.rip + case.bytes.len() as u64;
+        if out.fault.is_some_and(|f| f.vector == 3) && out.state.rip == end + 1 {
+            out.fault = None;
+            out.state.rip = end;
+        }
+        self.store_memory(out);
+        Ok(())
+    }
+
     fn one(&mut self) -> Stop {
         let until = self.cpu.icount() + 1;
         self.cpu.run(until)
@@ -411,9 +451,7 @@ impl Interpreter {
         out.state.rflags = pop();
         out.state.gpr[4] = pop();
         let ss = pop();
-        if (cs, ss) != (u64::from(selector::USER_CS), u64::from(selector::USER_DS)) {
-            return Err(format!("vector {vector} pushed CS {cs:#x}, SS {ss:#x}"));
-        }
+        (out.state.selectors[sreg::CS], out.state.selectors[sreg::SS]) = (cs as u16, ss as u16);
         let cr2 = if vector == 14 { self.cpu.cr2 } else { 0 };
         out.fault = Some(Fault { vector, error, cr2 });
         Ok(())
