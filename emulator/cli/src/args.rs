@@ -4,7 +4,7 @@ use crate::help;
 use crate::value::{self, SerialSink, Until};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use firmware::{Exclude, TmeSetting};
-use mem::TmeProfile;
+use mem::{CacheModel, TmeProfile, WbOrder};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -46,13 +46,6 @@ impl Cli {
     }
 }
 
-/// Cache models (design D2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CacheModel {
-    /// Set-associative, one line per physical line and KeyID, no coherence between KeyIDs.
-    Exact,
-}
-
 /// On or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
@@ -92,8 +85,8 @@ pub struct RunArgs {
     /// RAM, 64M to 8G; a plain number is MiB
     #[arg(short = 'm', long = "memory", value_name = "SIZE", default_value = "512M", value_parser = value::memory_size, help_heading = help::MACHINE)]
     pub memory: u64,
-    /// Cache model
-    #[arg(long, value_name = "MODEL", value_enum, default_value = "exact", help_heading = help::MACHINE)]
+    /// Cache model: exact (sets and ways), lazy (unbounded: lines stay until flushed), off (every store is in DRAM at once)
+    #[arg(long, value_name = "MODEL", default_value = "exact", value_parser = value::cache_model, help_heading = help::MACHINE)]
     pub cache: CacheModel,
     /// Cache size: 64 bytes * ways * a power of two
     #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = value::byte_size, help_heading = help::MACHINE)]
@@ -101,6 +94,9 @@ pub struct RunArgs {
     /// Lines in a set of the cache, 1 to 64
     #[arg(long, value_name = "N", default_value_t = 16, help_heading = help::MACHINE)]
     pub cache_ways: usize,
+    /// Order of WBINVD's write-backs: ascending, descending, seeded, adversarial (the one that loses most)
+    #[arg(long, value_name = "ORDER", default_value = "ascending", value_parser = value::wb_order, help_heading = help::MACHINE)]
+    pub wb_order: WbOrder,
     /// Seed of everything random: keys, RDRAND
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = help::MACHINE)]
     pub seed: u64,

@@ -1,7 +1,7 @@
 //! From options to a run that can start: everything that can be wrong is found here or in the first power-on.
 
 use crate::Result;
-use crate::args::{CacheModel, RunArgs, Switch};
+use crate::args::{RunArgs, Switch};
 use crate::console::Console;
 use crate::files::{self, WholeFile};
 use crate::input::Input;
@@ -98,7 +98,6 @@ impl Plan {
 }
 
 fn config(args: &RunArgs) -> Result<Config> {
-    let CacheModel::Exact = args.cache;
     MemoryMap::new(args.memory).map_err(Failure::usage)?;
     Ok(Config {
         ram_bytes: args.memory,
@@ -106,9 +105,12 @@ fn config(args: &RunArgs) -> Result<Config> {
         setup: Setup { tme: args.tme, keyid_bits: args.keyid_bits, exclude: args.tme_exclude, ..Setup::default() },
         seed: args.seed,
         ips: args.ips,
+        cache: args.cache,
         cache_bytes: args.cache_size,
         cache_ways: args.cache_ways,
+        wb_order: args.wb_order,
         fast: args.fast_path == Switch::On && !args.no_fast_path,
+        ..Config::default()
     })
 }
 
@@ -145,7 +147,7 @@ pub fn config_error(e: machine::ConfigError) -> Failure {
             "--cache-size: {bytes} bytes with {ways} ways; accepted: 64 * {ways} * a power of two, at most 1 GiB"
         )),
         Machine::Memory(e @ (Memory::RamSize(_) | Memory::RamBeyondKeyid { .. })) => Failure::usage(format!("-m: {e}")),
-        e @ Machine::MemoryMap(_) => Failure::usage(e),
+        e @ (Machine::MemoryMap(_) | Machine::Memory(Memory::Packages(_))) => Failure::usage(e),
         e @ Machine::Host(_) => Failure::Host(e.to_string()),
     }
 }

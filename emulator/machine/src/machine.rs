@@ -50,8 +50,13 @@ impl Machine {
         let memory = Memory::new(mem::Config {
             ram_bytes: config.ram_bytes,
             profile: config.profile,
+            cache: config.cache,
             cache_bytes: config.cache_bytes,
             cache_ways: config.cache_ways,
+            wb_order: config.wb_order,
+            evict_rate: config.evict_rate,
+            packages: config.packages,
+            knobs: config.knobs,
             seed: config.seed,
             fast: config.fast,
             ..mem::Config::default()
