@@ -28,6 +28,8 @@ pub struct Config {
     pub packages: usize,
     /// Faults and delays of PCONFIG.
     pub knobs: Knobs,
+    /// The DMA test device is on the PCI bus.
+    pub dma_device: bool,
     /// False: every access takes the slow path. Changes nothing that a guest or the state hash sees.
     pub fast: bool,
 }
@@ -48,6 +50,7 @@ impl Default for Config {
             evict_rate: mem.evict_rate,
             packages: mem.packages,
             knobs: mem.knobs,
+            dma_device: false,
             fast: true,
         }
     }

@@ -66,6 +66,7 @@ impl Machine {
             ram_bytes: config.ram_bytes,
             ram_below_4g: map.low_top(),
             phys_bits: features.maxphyaddr,
+            dma_device: config.dma_device,
             ..ChipsetConfig::default()
         });
         let board = Board::new(chipset);

@@ -5,7 +5,7 @@ use super::{Access, FlushKind, Privilege};
 use crate::block::LineCheck;
 use crate::operand::canonical;
 use crate::state::{Cpu, slot};
-use mem::{BusAddr, FramePtr, MemType, deny};
+use mem::{BusAddr, Event, FramePtr, MemType, deny};
 use x86::Exception;
 use x86::cr::{cr0, cr4};
 use x86::segment::sreg;
@@ -220,10 +220,20 @@ impl Cpu {
         self.settle();
     }
 
+    /// The address that devices decode: without the KeyID, which is reported (MC-31).
+    pub(crate) fn device_address(&mut self, bus: BusAddr) -> u64 {
+        let layout = self.mem.layout();
+        let keyid = layout.keyid(bus);
+        if keyid.0 != 0 {
+            self.mem.events_mut().push(Event::KeyidOnMmio { address: bus, keyid });
+        }
+        layout.mem(bus).0
+    }
+
     /// Device registers: accesses of 1, 2, 4 or 8 naturally aligned bytes; others are split into bytes. KeyID bits are
     /// dropped (MC-31).
     fn read_device(&mut self, bus: BusAddr, buf: &mut [u8]) {
-        let address = self.mem.layout().mem(bus).0;
+        let address = self.device_address(bus);
         let (now, id) = (self.now(), self.id);
         let n = buf.len();
         if n.is_power_of_two() && n <= 8 && address.is_multiple_of(n as u64) {
@@ -239,7 +249,7 @@ impl Cpu {
     }
 
     fn write_device(&mut self, bus: BusAddr, bytes: &[u8]) {
-        let address = self.mem.layout().mem(bus).0;
+        let address = self.device_address(bus);
         let (now, id) = (self.now(), self.id);
         let n = bytes.len();
         if n.is_power_of_two() && n <= 8 && address.is_multiple_of(n as u64) {
