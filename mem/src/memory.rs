@@ -10,7 +10,7 @@ use crate::event::{Event, Events};
 use crate::frame::FramePtr;
 use crate::hash::StateHasher;
 use crate::map::AddressMap;
-use crate::profile::TmeProfile;
+use crate::profile::{TmeFeatures, TmeProfile};
 use crate::stats::Stats;
 use crate::tme::{LockedWrite, TmePackage};
 
@@ -21,6 +21,8 @@ pub struct Config {
     pub ram_bytes: u64,
     /// The processor.
     pub profile: TmeProfile,
+    /// What the processor enumerates, where it is not what its profile says (MC-02).
+    pub features: Option<TmeFeatures>,
     /// Cache size; with `cache_ways` it must give a power-of-two number of sets.
     pub cache_bytes: usize,
     /// Lines per set, 1 to 64.
@@ -40,6 +42,7 @@ impl Default for Config {
         Self {
             ram_bytes: 512 << 20,
             profile: TmeProfile::Default,
+            features: None,
             cache_bytes: 1 << 20,
             cache_ways: 16,
             seed: 0,
@@ -115,7 +118,7 @@ impl Memory {
     /// The first rule of [`Config`] that does not hold.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         let Config { ram_bytes, cache_bytes: bytes, cache_ways: ways, profile, .. } = config;
-        let features = profile.features();
+        let features = config.features.unwrap_or(profile.features());
         if ram_bytes < RAM_BYTES_MIN || !ram_bytes.is_multiple_of(PAGE_BYTES as u64) {
             return Err(ConfigError::RamSize(ram_bytes));
         }

@@ -109,6 +109,7 @@ fn config(args: &RunArgs) -> Result<Config> {
         cache_bytes: args.cache_size,
         cache_ways: args.cache_ways,
         fast: args.fast_path == Switch::On && !args.no_fast_path,
+        ..Config::default()
     })
 }
 
