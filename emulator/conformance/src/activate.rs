@@ -278,7 +278,7 @@ fn activate_store_reset(first: u64, kind: ResetKind) -> Result<Scenario, crate::
 }
 
 /// With an empty slot: MK-026 for k = 0, MK-027 for k > 0.
-fn slot_is_empty(s: &mut Scenario) -> Verdict {
+pub(crate) fn slot_is_empty(s: &mut Scenario) -> Verdict {
     accepted(s, ACTIVATE_RESTORE, 0)?;
     accepted(s, RESTORE, activate::KEY_SELECT)
 }

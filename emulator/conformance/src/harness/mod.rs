@@ -76,6 +76,6 @@ macro_rules! equal {
 }
 
 /// Numbers and bytes in hexadecimal.
-pub fn shown(value: &impl std::fmt::Debug) -> String {
+pub fn shown(value: &(impl std::fmt::Debug + ?Sized)) -> String {
     format!("{value:02x?}")
 }

@@ -1,5 +1,6 @@
 //! The PCONFIG structure (MK specification section 4.2) and test keys.
 
+use crypto::{Algorithm, CipherLine, PlainLine, XtsKey};
 use x86::tme::pconfig as spec;
 
 /// ENC_ALG.
@@ -85,5 +86,22 @@ impl Program {
         bytes[spec::KEY_FIELD_1_OFFSET..][..64].copy_from_slice(&self.key1);
         bytes[spec::KEY_FIELD_2_OFFSET..][..64].copy_from_slice(&self.key2);
         bytes
+    }
+}
+
+/// What a DIRECT key does to a line, computed by the cipher alone (MK specification section 6.2).
+impl Program {
+    fn xts(&self) -> XtsKey {
+        let algorithm = if self.algorithms == XTS_256 { Algorithm::AesXts256 } else { Algorithm::AesXts128 };
+        let n = algorithm.key_bytes();
+        XtsKey::new(algorithm, &self.key1[..n], &self.key2[..n])
+    }
+
+    pub fn encrypt(&self, physical: u64, line: &[u8; 64]) -> [u8; 64] {
+        self.xts().encrypt_line(physical >> 6, &PlainLine(*line)).0
+    }
+
+    pub fn decrypt(&self, physical: u64, cells: &[u8; 64]) -> [u8; 64] {
+        self.xts().decrypt_line(physical >> 6, &CipherLine(*cells)).0
     }
 }
