@@ -58,6 +58,12 @@ impl Power {
         self
     }
 
+    /// Another size than [`RAM_BYTES`].
+    pub fn ram(mut self, bytes: u64) -> Power {
+        self.0.ram_bytes = bytes;
+        self
+    }
+
     /// Reset state, TME neither enabled nor locked.
     pub fn reset_state(self) -> Result<Scenario, Failure> {
         Scenario::new(self.0)
