@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::addr::{LINE_BYTES, PAGE_BYTES, PhysAddr};
 use crate::cache::{CACHE_BYTES_MAX, CACHE_WAYS_MAX};
 use crate::map::AddressMap;
-use crate::profile::TmeProfile;
+use crate::profile::{TmeFeatures, TmeProfile};
 use crate::rate::Rate;
 use crate::tme::{Knobs, LockedWrite};
 
@@ -85,6 +85,8 @@ pub struct Config {
     pub ram_bytes: u64,
     /// The processor.
     pub profile: TmeProfile,
+    /// What the processor enumerates, where it is not what its profile says (MC-02).
+    pub features: Option<TmeFeatures>,
     /// Cache model (MC-27).
     pub cache: CacheModel,
     /// Cache size of [`CacheModel::Exact`]; with `cache_ways` it must give a power-of-two number of sets.
@@ -114,6 +116,7 @@ impl Default for Config {
         Self {
             ram_bytes: 512 << 20,
             profile: TmeProfile::Default,
+            features: None,
             cache: CacheModel::Exact,
             cache_bytes: 1 << 20,
             cache_ways: 16,
@@ -157,13 +160,18 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// What the processor enumerates.
+    pub fn features(&self) -> TmeFeatures {
+        self.features.unwrap_or(self.profile.features())
+    }
+
     /// Checks every rule.
     ///
     /// # Errors
     /// The first rule that does not hold.
     pub fn check(&self) -> Result<(), ConfigError> {
         let Self { ram_bytes, cache_bytes: bytes, cache_ways: ways, profile, packages, .. } = *self;
-        let features = profile.features();
+        let features = self.features();
         if ram_bytes < RAM_BYTES_MIN || !ram_bytes.is_multiple_of(PAGE_BYTES as u64) {
             return Err(ConfigError::RamSize(ram_bytes));
         }

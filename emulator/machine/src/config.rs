@@ -1,7 +1,7 @@
 //! What can be chosen of a machine.
 
 use firmware::{MemoryMapError, Setup};
-use mem::{CacheModel, Knobs, Rate, TmeProfile, WbOrder};
+use mem::{CacheModel, Knobs, LockedWrite, Rate, TmeFeatures, TmeProfile, WbOrder};
 use thiserror::Error;
 
 /// A machine's hardware and firmware settings. Two runs with equal configurations, images and input are identical.
@@ -10,6 +10,14 @@ pub struct Config {
     /// RAM in bytes.
     pub ram_bytes: u64,
     pub profile: TmeProfile,
+    /// What the processor enumerates, where it is not what its profile says (MC-02).
+    pub features: Option<TmeFeatures>,
+    /// Knob `locked_write` (MC-07).
+    pub locked_write: LockedWrite,
+    /// The TDX option: IA32_TME_ACTIVATE\[39:36\] may be set.
+    pub tdx_partition: bool,
+    /// Knob `pconfig_legacy_codes` (MK specification section 4.3).
+    pub pconfig_legacy_codes: bool,
     /// Firmware settings.
     pub setup: Setup,
     /// Seed of every generator.
@@ -40,6 +48,10 @@ impl Default for Config {
         Config {
             ram_bytes: 512 << 20,
             profile: TmeProfile::Default,
+            features: None,
+            locked_write: LockedWrite::Gp,
+            tdx_partition: false,
+            pconfig_legacy_codes: false,
             setup: Setup::default(),
             seed: 0,
             ips: cpu::clock::DEFAULT_IPS,

@@ -51,6 +51,9 @@ impl Machine {
             ram_bytes: config.ram_bytes,
             profile: config.profile,
             cache: config.cache,
+            features: config.features,
+            locked_write: config.locked_write,
+            tdx_partition: config.tdx_partition,
             cache_bytes: config.cache_bytes,
             cache_ways: config.cache_ways,
             wb_order: config.wb_order,
@@ -70,7 +73,8 @@ impl Machine {
             ..ChipsetConfig::default()
         });
         let board = Board::new(chipset);
-        let model = CpuModel::new(&features, 1, config.cache_bytes as u32, config.cache_ways as u32);
+        let mut model = CpuModel::new(&features, 1, config.cache_bytes as u32, config.cache_ways as u32);
+        model.pconfig_legacy_codes = config.pconfig_legacy_codes;
         let cpu = Cpu::new(0, model, Box::new(memory), Box::new(board.clone()), config.ips);
         Ok(Machine { cpu, board, config, map })
     }
