@@ -9,7 +9,7 @@ use crate::log::Log;
 use crate::outcome::Failure;
 use crate::script::Script;
 use crate::value::{SerialSink, Until};
-use firmware::{Images, MemoryMap, Setup};
+use firmware::{Images, MemoryMap, Module, Setup};
 use machine::Config;
 use std::borrow::Cow;
 use std::io::{IsTerminal, stderr, stdout};
@@ -84,7 +84,8 @@ impl Plan {
 
     /// What is booted.
     pub fn images(&self) -> Images<'_> {
-        Images { kernel: &self.kernel, initrd: self.initrd.as_deref(), cmdline: &self.cmdline }
+        let modules = self.initrd.iter().map(|data| Module { name: "initrd", arguments: "", data }).collect();
+        Images { kernel: &self.kernel, modules, cmdline: &self.cmdline, ..Images::default() }
     }
 
     /// The console input of this run.
