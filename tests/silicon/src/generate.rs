@@ -2,6 +2,7 @@
 
 mod memory;
 mod operands;
+pub mod program;
 mod registers;
 
 use crate::forms::Form;
@@ -34,6 +35,8 @@ struct Draft<'a> {
     pre: State,
     memory: Box<Arena>,
     insn: Instruction,
+    /// It is part of a program.
+    program: bool,
 }
 
 impl Draft<'_> {
@@ -78,6 +81,7 @@ impl Generator {
                 pre: State::default(),
                 memory: self.image.clone(),
                 insn: Instruction::default(),
+                program: false,
             };
             draft.registers();
             draft.pre.rip = rip;
@@ -159,8 +163,14 @@ impl Draft<'_> {
             return false;
         }
         // Intel checks linear addresses; AMD checks offsets as well (APM Vol. 2, section 5.3.1).
-        let offset = self.operand_address().unwrap_or(0).wrapping_sub(self.segment_base());
-        if self.segment_base() != 0 && !cpu::operand::canonical(offset) {
+        let base = self.segment_base();
+        if base != 0 && accesses.iter().any(|(at, _)| !cpu::operand::canonical(at.wrapping_sub(base))) {
+            return false;
+        }
+        // MXCSR bit 17 is reserved on Intel, the misaligned-exception mask on AMD.
+        if let Some(at) = self.mxcsr_address()
+            && crate::layout::arena_index(at.wrapping_add(2)).is_some_and(|i| self.memory[i] & 2 != 0)
+        {
             return false;
         }
         // MOVSXD r16, m16 reads 2 bytes on Intel (SDM Vol. 2B, "MOVSXD"), 4 on AMD.

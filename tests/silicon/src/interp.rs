@@ -115,6 +115,8 @@ const MTRR_DEF_TYPE: u64 = 0x806;
 
 /// Instructions that a REP string instruction may count as before that is a hang.
 const STEPS_MAX: u32 = 1 << 22;
+/// More instructions than any program executes.
+const PROGRAM_STEPS: u64 = 1 << 16;
 
 /// The processor and what its memory holds now.
 pub struct Interpreter {
@@ -273,6 +275,11 @@ impl Interpreter {
 
     /// Puts the case into memory: what differs from what is there.
     fn load_memory(&mut self, case: &Case) {
+        self.load_code_of(case);
+        self.load_arena(case);
+    }
+
+    fn load_code_of(&mut self, case: &Case) {
         let (at, end) = ((case.pre.rip - CODE) as usize, (case.pre.rip - CODE) as usize + case.bytes.len());
         let (from, to) = (self.used.0.min(at), self.used.1.max(end));
         let fresh = self.used == (0, 0);
@@ -288,6 +295,9 @@ impl Interpreter {
             self.load_code(from, &piece);
         }
         self.used = (at, end);
+    }
+
+    fn load_arena(&mut self, case: &Case) {
         for index in (0..ARENA_BYTES).step_by(64) {
             if self.memory[index..index + 64] != case.memory[index..index + 64] {
                 let bus = self.arena_bus(index);
@@ -382,6 +392,35 @@ impl Interpreter {
         out.fault = None;
         if self.cpu.cpl != 3 {
             self.take_fault(out)?;
+        }
+        self.store_memory(out);
+        Ok(())
+    }
+
+    /// Executes a program: the case's bytes up to the INT3 behind them. With `again` the code of the last case is still
+    /// in place, decoded.
+    ///
+    /// # Errors
+    /// As [`Interpreter::run`].
+    pub fn run_program(&mut self, case: &Case, again: bool, out: &mut Outcome) -> Result<(), String> {
+        if !again {
+            self.load_code_of(case);
+        }
+        self.load_arena(case);
+        self.load_registers(&case.pre);
+        let until = self.cpu.icount() + PROGRAM_STEPS;
+        let stop = self.cpu.run(until);
+        if stop != Stop::HaltedDisabled || self.cpu.cpl != 0 {
+            self.memory.fill(0xEE);
+            self.cpu.activity = cpu::state::Activity::Running;
+            return Err(format!("the interpreter stopped: {stop:?} after {:x?}", self.cpu.last_exception));
+        }
+        self.store_registers(&mut out.state);
+        self.take_fault(out)?;
+        let end = case.pre.rip + case.bytes.len() as u64;
+        if out.fault.is_some_and(|f| f.vector == 3) && out.state.rip == end + 1 {
+            out.fault = None;
+            out.state.rip = end;
         }
         self.store_memory(out);
         Ok(())

@@ -58,7 +58,7 @@ pub fn arena_address(index: usize) -> u64 {
 pub fn harmless(linear: u64) -> bool {
     const VSYSCALL: u64 = 0xFFFF_FFFF_FF60_0000;
     let system = linear.wrapping_sub(SYSTEM) < SYSTEM_BYTES;
-    !system && (linear < 0xFFFF_0000 || linear >= 0x7FFF_FFFF_F000) && linear & !0xFFF != VSYSCALL
+    !system && !(0xFFFF_0000..0x7FFF_FFFF_F000).contains(&linear) && linear & !0xFFF != VSYSCALL
 }
 
 /// True in the two code pages.

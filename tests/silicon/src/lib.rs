@@ -18,8 +18,10 @@ pub mod rng;
 pub mod rules;
 pub mod state;
 
+use compare::Difference;
 use forms::Form;
 use generate::Generator;
+use generate::program::Program;
 use interp::Interpreter;
 use native::Native;
 use report::Report;
@@ -34,6 +36,28 @@ pub struct Options {
     pub only: Option<String>,
     /// Only this case.
     pub index: Option<u64>,
+}
+
+/// Programs for each single-instruction case.
+const CASES_PER_PROGRAM: u64 = 4;
+
+/// Runs a program on the host, and twice in the interpreter: newly decoded, and from the block cache.
+fn run_program(
+    program: &Program,
+    native: &mut Native,
+    interpreter: &mut Interpreter,
+    (host, model): (&mut Outcome, &mut Outcome),
+) -> Result<Vec<Difference>, String> {
+    let case = program.case();
+    native.run(&case, host);
+    for again in [false, true] {
+        interpreter.run_program(&case, again, model)?;
+        let differences = compare::compare_program(&case, host, model);
+        if !differences.is_empty() {
+            return Ok(differences);
+        }
+    }
+    Ok(vec![])
 }
 
 /// Runs cases over all forms in turn. Call it once in a process: it owns signal handlers and fixed addresses.
@@ -83,6 +107,29 @@ pub fn run(options: &Options) -> Result<Report, String> {
         if !differences.is_empty() {
             report.mismatch(index, &case, differences);
         }
+    }
+    let parts: Vec<Form> = forms.iter().copied().filter(|f| generate::program::belongs(*f)).collect();
+    let programs = if options.index.is_some() || parts.is_empty() { 0 } else { options.cases / CASES_PER_PROGRAM };
+    for index in 0..programs {
+        let mut program = generator.program(index, &parts);
+        let pair = (&mut host, &mut model);
+        let mut result = run_program(&program, &mut native, &mut interpreter, pair);
+        report.programs += 1;
+        report.program_parts += program.parts.len() as u64;
+        report.program_faults += u64::from(host.fault.is_some());
+        if matches!(&result, Ok(d) if d.is_empty()) {
+            continue;
+        }
+        // Drop every part that the mismatch does not need.
+        let mut n = 0;
+        while n < program.parts.len() {
+            let shorter = program.without(n);
+            match run_program(&shorter, &mut native, &mut interpreter, (&mut host, &mut model)) {
+                Ok(d) if d.is_empty() => n += 1,
+                other => (program, result) = (shorter, other),
+            }
+        }
+        report.program_mismatches.push((index, program.case(), result));
     }
     Ok(report)
 }

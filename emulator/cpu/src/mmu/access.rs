@@ -235,6 +235,7 @@ impl Cpu {
             }
         }
         self.leave_block = true;
+        self.attention = true;
     }
 
     fn write_device(&mut self, bus: BusAddr, bytes: &[u8]) {
@@ -251,6 +252,7 @@ impl Cpu {
             }
         }
         self.leave_block = true;
+        self.attention = true;
     }
 
     /// The translation of a linear address for an access, from the TLB or by a walk.
@@ -264,23 +266,28 @@ impl Cpu {
             }
             // The dirty bit is to be set, or the access faults, which drops the translation (SDM Vol. 3A, section
             // 4.10.4.1): the tables decide.
-            self.drop_translation(side, vpage, pcid);
+            self.drop_translation(side, Translation { pcid, ..t });
         }
         let t = if self.cr0 & cr0::PG == 0 { self.unpaged(linear) } else { self.walk(linear, access, privilege)? };
+        if side == Side::Fetch && self.cpl != 3 && t.props & prop::G == 0 {
+            self.supervisor_fetch_non_global = true;
+        }
         if let Some(replaced) = self.tlb.insert(side, t) {
             match side {
-                Side::Data => self.fast.clear_page(replaced << 12),
-                Side::Fetch => self.blocks.break_links(),
+                Side::Data => self.fast.clear_page(replaced.vpage << 12),
+                Side::Fetch => self.fetch_translation_went(replaced),
             }
         }
         Ok(t)
     }
 
-    fn drop_translation(&mut self, side: Side, vpage: u64, pcid: u16) {
-        self.tlb.invalidate(vpage, pcid, true);
-        match side {
-            Side::Data => self.fast.clear_page(vpage << 12),
-            Side::Fetch => self.blocks.break_links(),
+    fn drop_translation(&mut self, side: Side, t: Translation) {
+        let fetch_went = self.tlb.invalidate(t.vpage, t.pcid, true);
+        if side == Side::Data {
+            self.fast.clear_page(t.vpage << 12);
+        }
+        if fetch_went {
+            self.fetch_translation_went(t);
         }
     }
 

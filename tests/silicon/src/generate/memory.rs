@@ -120,7 +120,7 @@ impl Draft<'_> {
         let value = match self.rng.below(3) {
             0 => self.rng.int(),
             1 => self.rng.below(256),
-            _ => self.rng.next(),
+            _ => self.rng.bits(),
         };
         self.set_address_register(index, value, narrow);
         let value = if narrow { value & 0xFFFF_FFFF } else { value };
@@ -139,12 +139,24 @@ impl Draft<'_> {
 
     /// With a 32-bit address size the upper half of the register must not matter.
     fn set_address_register(&mut self, n: u64, value: u64, narrow: bool) {
-        let upper = if narrow { self.rng.next() & !0xFFFF_FFFF } else { 0 };
+        let upper = if narrow { self.rng.bits() & !0xFFFF_FFFF } else { 0 };
         self.pre.gpr[n as usize] = if narrow { value & 0xFFFF_FFFF | upper } else { value };
     }
 
     pub fn operand_address(&self) -> Option<u64> {
         operand_address(&self.insn, &self.pre)
+    }
+
+    /// Where the instruction loads MXCSR from.
+    pub fn mxcsr_address(&self) -> Option<u64> {
+        let at = self.operand_address()?;
+        match self.insn.mnemonic() {
+            Mnemonic::Ldmxcsr => Some(at),
+            Mnemonic::Fxrstor | Mnemonic::Fxrstor64 | Mnemonic::Xrstor | Mnemonic::Xrstor64 => {
+                Some(at.wrapping_add(24))
+            }
+            _ => None,
+        }
     }
 
     pub fn segment_base(&self) -> u64 {
@@ -170,7 +182,7 @@ impl Draft<'_> {
                 2 => 0,
                 _ => self.rng.below(40),
             };
-            self.pre.gpr[1] = if narrow { count & 0xFFFF_FFFF | self.rng.next() << 32 } else { count };
+            self.pre.gpr[1] = if narrow { count & 0xFFFF_FFFF | self.rng.bits() << 32 } else { count };
         }
         if m == Mnemonic::Xlatb {
             let linear = self.data_address(256, false);
@@ -180,16 +192,14 @@ impl Draft<'_> {
         }
         match m {
             Mnemonic::Enter | Mnemonic::Leave => {
-                if !self.rng.one_in(16) {
-                    self.pre.gpr[5] = STACK + 0x200 + 8 * self.rng.below(0x180);
-                }
+                let frame = STACK + 0x200 + 8 * self.rng.below(0x180);
+                self.pre.gpr[5] = if self.rng.one_in(16) { self.pre.gpr[5] } else { frame };
             }
             Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc => self.bit_offset(),
             Mnemonic::Div | Mnemonic::Idiv => self.dividend(),
             Mnemonic::Loop | Mnemonic::Loope | Mnemonic::Loopne | Mnemonic::Jecxz | Mnemonic::Jrcxz => {
-                if self.rng.one_in(2) {
-                    self.pre.gpr[1] = self.rng.pick(&[0, 1, 1 << 32, 1 << 32 | 1, 2]);
-                }
+                let edge = self.rng.pick(&[0, 1, 1 << 32, 1 << 32 | 1, 2]);
+                self.pre.gpr[1] = if self.rng.one_in(2) { edge } else { self.pre.gpr[1] };
             }
             // AMD processors do not look for a pending exception; see the table on the transition.
             Mnemonic::Cvtpi2ps if insn.op1_kind() == OpKind::Memory => {
@@ -212,7 +222,7 @@ impl Draft<'_> {
             let n = insn.op1_register().number();
             if insn.memory_base().number() != n && insn.memory_index().number() != n {
                 let offset = self.rng.below(4096) as i64 - 2048;
-                let keep = if insn.op1_register().size() == 8 { 0 } else { self.rng.next() & !0xFFFF_FFFF };
+                let keep = if insn.op1_register().size() == 8 { 0 } else { self.rng.bits() & !0xFFFF_FFFF };
                 self.pre.gpr[n] = if keep == 0 { offset as u64 } else { keep | offset as u32 as u64 };
             }
         }
@@ -261,7 +271,7 @@ impl Draft<'_> {
         if matches!(m, Mnemonic::Popf | Mnemonic::Popfq) {
             // TF would trap behind the case.
             let at = self.pre.gpr[4];
-            let image = self.rng.next() & !0x100;
+            let image = self.rng.bits() & !0x100;
             self.put_u64(at, image);
         }
     }
@@ -279,7 +289,7 @@ impl Draft<'_> {
                     let digits = self.rng.below(10) | self.rng.below(10) << 4;
                     self.put(at + i, &[digits as u8]);
                 }
-                let sign = self.rng.next() as u8 & 0x80;
+                let sign = self.rng.bits() as u8 & 0x80;
                 self.put(at + 9, &[sign]);
             }
             MemorySize::Float32 => {
@@ -305,7 +315,7 @@ impl Draft<'_> {
             _ => {}
         }
         if matches!(self.insn.mnemonic(), Mnemonic::Ldmxcsr) {
-            let mut v = self.rng.next() as u32;
+            let mut v = self.rng.bits() as u32;
             v = if self.rng.one_in(4) { v & !(1 << 17) } else { v & 0xFFFF };
             self.put(at, &v.to_le_bytes());
         }
@@ -329,11 +339,11 @@ impl Draft<'_> {
             self.put(at + 32 + 16 * n, &v.to_le_bytes()[..10]);
         }
         if self.rng.one_in(2) {
-            let status = self.rng.next() as u16;
+            let status = self.rng.bits() as u16;
             self.put(at + 2, &status.to_le_bytes());
             self.put(at + 4, &[status as u8 ^ 0x5A]);
         }
-        let mut mxcsr = self.rng.next() as u32 & 0xFFFF;
+        let mut mxcsr = self.rng.bits() as u32 & 0xFFFF;
         if self.rng.one_in(16) {
             mxcsr |= 1 << (18 + self.rng.below(14));
         }

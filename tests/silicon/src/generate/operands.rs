@@ -29,7 +29,11 @@ impl Draft<'_> {
         let mut insn = Instruction::default();
         insn.set_code(form.code);
         if op.op_kinds().iter().any(|k| matches!(k, K::mem | K::mem_offs)) || form.memory {
-            self.memory_operand(&mut insn, form);
+            if self.program {
+                self.pointer_operand(&mut insn);
+            } else {
+                self.memory_operand(&mut insn, form);
+            }
         }
         let mut second_imm8 = false;
         for (n, kind) in op.op_kinds().iter().enumerate() {
@@ -180,6 +184,7 @@ impl Draft<'_> {
     fn address64(&mut self, insn: &mut Instruction) -> bool {
         // CR3's low bit is not used by anybody here; the first operand's kind tells what was drawn.
         match insn.op0_kind() {
+            _ if self.program => true,
             OpKind::MemoryESRDI | OpKind::MemorySegRSI | OpKind::MemorySegRDI => true,
             OpKind::MemoryESEDI | OpKind::MemorySegESI | OpKind::MemorySegEDI => false,
             _ => !self.rng.one_in(4),
@@ -190,7 +195,7 @@ impl Draft<'_> {
         match code.mnemonic() {
             // Vectors of the kernel's own services are left out; see `exclusion` for INT1.
             Mnemonic::Int => loop {
-                let v = self.rng.next() as u8;
+                let v = self.rng.bits() as u8;
                 if !matches!(v, 3 | 4 | 0x80) {
                     return v;
                 }
@@ -204,7 +209,7 @@ impl Draft<'_> {
         let rip = self.pre.rip;
         for _ in 0..8 {
             let target = if short {
-                (rip + 2).wrapping_add_signed(i64::from(self.rng.next() as i8))
+                (rip + 2).wrapping_add_signed(i64::from(self.rng.bits() as i8))
             } else {
                 CODE_FIRST + self.rng.below(2 * PAGE as u64 - 0x48)
             };
@@ -221,6 +226,10 @@ impl Draft<'_> {
         let writes_memory = form.memory && insn.op0_kind() == OpKind::Memory;
         if op.can_use_lock_prefix() && writes_memory && self.rng.one_in(4) {
             insn.set_has_lock_prefix(true);
+        }
+        if self.program {
+            // No count and no segment base is known here.
+            return;
         }
         if insn.is_string_instruction() {
             match self.rng.below(4) {
