@@ -43,9 +43,9 @@ pub fn boot(cpu: &mut dyn BootCpu, bios: &mut Bios, images: &Images, flat: Flat)
 
 /// Conventional memory as far as firmware does not need it, or the memory for images.
 fn check_flat_area(bios: &Bios, area: &Range<u64>, mode: Mode) -> Result<(), LoadError> {
-    let conventional = [layout::LOWEST..EBDA.start];
+    let conventional = layout::LOWEST..EBDA.start;
     let around_the_hand_over = [layout::LOWEST..layout::GDT, layout::LINUX_END..EBDA.start, bios.memory.image_area()];
-    let allowed = if mode == Mode::Real16 { &conventional[..] } else { &around_the_hand_over };
+    let allowed = if mode == Mode::Real16 { std::slice::from_ref(&conventional) } else { &around_the_hand_over };
     if allowed.iter().any(|range| range.start <= area.start && area.end <= range.end) {
         return Ok(());
     }
