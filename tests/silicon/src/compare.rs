@@ -3,7 +3,7 @@
 use crate::generate::{operand_address, operand_bytes};
 use crate::layout::{arena_address, arena_index};
 use crate::rules::{Allowance, allowance};
-use crate::state::{COMPARED_FLAGS, Case, Fault, Outcome, State, fx};
+use crate::state::{COMPARED_FLAGS, Case, Fault, Outcome, SELECTORS, State, fx};
 
 /// A difference that no rule covers.
 #[derive(Debug, Clone)]
@@ -41,6 +41,7 @@ pub fn compare(case: &Case, host: &Outcome, model: &Outcome, used: &mut dyn FnMu
         allowed = Allowance {
             operand_fault: allowed.operand_fault,
             either_operand: allowed.either_operand,
+            compatibility_upper: allowed.compatibility_upper,
             tags: allowed.mmx_transition,
             ..Allowance::default()
         };
@@ -83,7 +84,7 @@ fn differences(case: &Case, host: &Outcome, model: &Outcome, allowed: &Allowance
     let mut list = List(vec![]);
     let (hf, mf) = (visible(host.fault), visible(model.fault));
     let (at, len) = (operand_address(case), operand_bytes(case));
-    let memory_fault = |f: Option<Fault>| f.is_some_and(|f| (12..=14).contains(&f.vector));
+    let memory_fault = |f: Option<Fault>| f.is_some_and(|f| (10..=14).contains(&f.vector));
     let either = allowed.operand_fault && on_operand(hf, at, len) && on_operand(mf, at, len)
         || allowed.either_operand && memory_fault(hf) && memory_fault(mf);
     if hf != mf && !either {
@@ -102,13 +103,20 @@ fn differences(case: &Case, host: &Outcome, model: &Outcome, allowed: &Allowance
 }
 
 fn registers(h: &State, m: &State, allowed: &Allowance, list: &mut List) {
+    let compatible = allowed.compatibility_upper && h.selectors[1] != SELECTORS[1];
     for (n, name) in GPR_NAMES.iter().enumerate() {
-        let ignored = allowed.gprs.iter().filter(|(r, _)| *r == n).fold(0, |a, (_, mask)| a | mask);
+        let upper = if compatible { !0xFFFF_FFFF } else { 0 };
+        let ignored = upper | allowed.gprs.iter().filter(|(r, _)| *r == n).fold(0, |a, (_, mask)| a | mask);
         list.check(|| (*name).into(), h.gpr[n] & !ignored, m.gpr[n] & !ignored);
     }
     list.check(|| "rip".into(), h.rip, m.rip);
     let flags = COMPARED_FLAGS & !allowed.flags;
     list.check(|| "rflags".into(), h.rflags & flags, m.rflags & flags);
+    for (n, name) in ["es", "cs", "ss", "ds", "fs", "gs"].iter().enumerate() {
+        // The kernel's IRET to a signal handler clears RPL of null selectors (SDM Vol. 2A, "IRET").
+        let model = if h.selectors[n] == 0 { m.selectors[n] & !3 } else { m.selectors[n] };
+        list.check(|| (*name).into(), h.selectors[n], model);
+    }
     list.check(|| "fs.base".into(), h.fs_base, m.fs_base);
     list.check(|| "gs.base".into(), h.gs_base, m.gs_base);
 }

@@ -127,14 +127,7 @@ pub fn exclusion(code: Code) -> Option<&'static str> {
         M::Sgdt | M::Sidt | M::Sldt | M::Smsw | M::Str => "with UMIP the host's kernel emulates them",
         M::Pconfig => "no AMD processor and few Intel ones have it",
         M::Invpcid | M::Xsetbv | M::Swapgs | M::Wbnoinvd => "privileged",
-        M::Lss | M::Lfs | M::Lgs | M::Lar | M::Lsl | M::Verr | M::Verw => "depends on the host's descriptors",
-        M::Iret | M::Iretd | M::Iretq | M::Retf => "depends on the host's descriptors",
-        M::Call | M::Jmp if matches!(op.op0_kind(), OpCodeOperandKind::mem) => "depends on the host's descriptors",
         M::Reservednop if op.op_code() == 0x0D => "a NOP on Intel, #UD in its register form on AMD",
-        M::Mov if op.op0_kind() == OpCodeOperandKind::seg_reg => "depends on the host's descriptors",
-        M::Pop if matches!(code, Code::Popw_FS | Code::Popq_FS | Code::Popw_GS | Code::Popq_GS) => {
-            "depends on the host's descriptors"
-        }
         _ => return None,
     })
 }

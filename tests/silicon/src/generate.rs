@@ -143,8 +143,10 @@ fn redundant_prefix(rng: &mut Rng, form: Form, bytes: &mut Vec<u8>) {
             Mnemonic::Loope | Mnemonic::Loopne | Mnemonic::Jecxz | Mnemonic::Jrcxz | Mnemonic::Jcxz
         );
     let prefix = rng.pick(&[0x66, 0xF2, 0xF3, 0x2E, 0x3E, 0x26, 0x36, LOCK]);
-    // AMD takes LOCK MOV CR0 for CR8.
-    if prefix == LOCK && form.code.op_code().is_privileged() {
+    // AMD takes LOCK MOV CR0 for CR8,
+    // and ignores LOCK before VERR and VERW.
+    let verify = matches!(form.code.mnemonic(), Mnemonic::Verr | Mnemonic::Verw);
+    if prefix == LOCK && (verify || form.code.op_code().is_privileged()) {
         return;
     }
     // AMD lets F2H and F3H choose the ZF that LOOPE and LOOPNE look for; Intel ignores them.

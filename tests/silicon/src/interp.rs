@@ -2,7 +2,7 @@
 //! arena in pages of a KeyID of their own.
 
 use crate::layout::{ARENA_BYTES, CODE, CODE_BYTES, EXIT_SLOT, PAGE, PAGES, SYSTEM, arena_address, in_code};
-use crate::state::{Case, Fault, Outcome, State, USER_FLAGS, fx, zero_arena};
+use crate::state::{Case, Fault, Outcome, SELECTORS, State, USER_FLAGS, fx, zero_arena};
 use cpu::Cpu;
 use cpu::exec::system::cpuid::CpuModel;
 use cpu::run::Stop;
@@ -89,8 +89,6 @@ mod pte {
 /// Linux's selectors (arch/x86/include/asm/segment.h), which user code can see.
 mod selector {
     pub const KERNEL_CS: u16 = 0x10;
-    pub const USER_DS: u16 = 0x2B;
-    pub const USER_CS: u16 = 0x33;
     pub const TSS: u16 = 0x40;
 }
 
@@ -255,8 +253,8 @@ impl Interpreter {
 
     fn load_segments(&mut self) {
         let cpu = &mut *self.cpu;
-        cpu.set_segment(sreg::CS, Segment::from_descriptor(selector::USER_CS, DESCRIPTORS[5]));
-        cpu.set_segment(sreg::SS, Segment::from_descriptor(selector::USER_DS, DESCRIPTORS[4]));
+        cpu.set_segment(sreg::CS, Segment::from_descriptor(SELECTORS[sreg::CS], DESCRIPTORS[5]));
+        cpu.set_segment(sreg::SS, Segment::from_descriptor(SELECTORS[sreg::SS], DESCRIPTORS[4]));
         for s in [sreg::ES, sreg::DS, sreg::FS, sreg::GS] {
             cpu.set_segment(s, Segment { selector: 0, ar: ar::UNUSABLE, limit: 0, base: 0 });
         }
@@ -307,7 +305,7 @@ impl Interpreter {
     }
 
     fn load_registers(&mut self, pre: &State) {
-        if self.cpu.cpl != 3 {
+        if self.cpu.cpl != 3 || (0..6).any(|s| self.cpu.segments[s].selector != SELECTORS[s]) {
             self.load_segments();
         }
         let cpu = &mut *self.cpu;
@@ -346,6 +344,9 @@ impl Interpreter {
         out.rflags = cpu.rflags();
         out.fs_base = cpu.segments[sreg::FS].base;
         out.gs_base = cpu.segments[sreg::GS].base;
+        for s in 0..6 {
+            out.selectors[s] = cpu.segments[s].selector;
+        }
         out.fx = [0; 512];
         for n in 0..16 {
             out.set_xmm(n, cpu.xmm[n]);
@@ -450,9 +451,7 @@ impl Interpreter {
         out.state.rflags = pop();
         out.state.gpr[4] = pop();
         let ss = pop();
-        if (cs, ss) != (u64::from(selector::USER_CS), u64::from(selector::USER_DS)) {
-            return Err(format!("vector {vector} pushed CS {cs:#x}, SS {ss:#x}"));
-        }
+        (out.state.selectors[sreg::CS], out.state.selectors[sreg::SS]) = (cs as u16, ss as u16);
         let cr2 = if vector == 14 { self.cpu.cr2 } else { 0 };
         out.fault = Some(Fault { vector, error, cr2 });
         Ok(())

@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 
 use crate::layout::{ARENA_BYTES, CODE, CODE_BYTES, EXIT_SLOT, PAGE, PAGES, in_code};
-use crate::state::{Case, Fault, Outcome, State, USER_FLAGS, fx};
+use crate::state::{Case, Fault, Outcome, SELECTORS, State, USER_FLAGS, fx};
 use std::arch::{asm, global_asm};
 use std::io::Error;
 use std::mem::{MaybeUninit, offset_of};
@@ -115,6 +115,17 @@ global_asm!(
     "mov [rip + {s} + {post} + {fs}], rax",
     "rdgsbase rax",
     "mov [rip + {s} + {post} + {gs}], rax",
+    "mov word ptr [rip + {s} + {post} + {selectors}], es",
+    "mov word ptr [rip + {s} + {post} + {selectors} + 2], cs",
+    "mov word ptr [rip + {s} + {post} + {selectors} + 4], ss",
+    "mov word ptr [rip + {s} + {post} + {selectors} + 6], ds",
+    "mov word ptr [rip + {s} + {post} + {selectors} + 8], fs",
+    "mov word ptr [rip + {s} + {post} + {selectors} + 10], gs",
+    "xor eax, eax",
+    "mov es, eax",
+    "mov ds, eax",
+    "mov fs, eax",
+    "mov gs, eax",
     "mov rax, [rip + {s} + {host_fs}]",
     "wrfsbase rax",
     // The handler stored the registers already and has put FS.base, x87, MXCSR, RSP and RFLAGS back.
@@ -140,6 +151,7 @@ global_asm!(
     flags = const offset_of!(State, rflags),
     fs = const offset_of!(State, fs_base),
     gs = const offset_of!(State, gs_base),
+    selectors = const offset_of!(State, selectors),
 );
 
 unsafe extern "C" {
@@ -201,6 +213,10 @@ extern "C" fn on_fault(signal: libc::c_int, _info: *mut libc::siginfo_t, context
         let (fs, gs): (u64, u64);
         asm!("rdfsbase {}", out(reg) fs);
         asm!("rdgsbase {}", out(reg) gs);
+        let (es, ds, fs_selector, gs_selector): (u16, u16, u16, u16);
+        asm!("mov {0:x}, es", "mov {1:x}, ds", "mov {2:x}, fs", "mov {3:x}, gs", out(reg) es, out(reg) ds,
+            out(reg) fs_selector, out(reg) gs_selector);
+        asm!("mov es, {0:e}", "mov ds, {0:e}", "mov fs, {0:e}", "mov gs, {0:e}", in(reg) 0);
         asm!("wrfsbase {}", in(reg) (*shared).host_fs_base);
         let context = &mut *context.cast::<libc::ucontext_t>();
         let gregs = &mut context.uc_mcontext.gregs;
@@ -212,6 +228,10 @@ extern "C" fn on_fault(signal: libc::c_int, _info: *mut libc::siginfo_t, context
         post.rflags = gregs[libc::REG_EFL as usize] as u64;
         post.fs_base = fs;
         post.gs_base = gs;
+        // CS, GS, FS and SS, 16 bits each.
+        let pushed = gregs[libc::REG_CSGSFS as usize] as u64;
+        post.selectors = [es, pushed as u16, (pushed >> 48) as u16, ds, fs_selector, gs_selector];
+        gregs[libc::REG_CSGSFS as usize] = (u64::from(SELECTORS[1]) | u64::from(SELECTORS[2]) << 48) as i64;
         let image = context.uc_mcontext.fpregs.cast::<u8>();
         ptr::copy_nonoverlapping(image, post.fx.as_mut_ptr(), 512);
         (*shared).vector = gregs[libc::REG_TRAPNO as usize] as u64;

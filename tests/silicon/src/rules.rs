@@ -24,6 +24,8 @@ pub struct Allowance {
     pub operand_fault: bool,
     /// The host faults although nothing is accessed.
     pub host_fault: bool,
+    /// Upper halves of general registers, if the case ended in compatibility mode.
+    pub compatibility_upper: bool,
     /// Which of two operands that fault is reported.
     pub either_operand: bool,
     /// TOP and tags.
@@ -159,6 +161,12 @@ pub fn defined_everywhere(code: Code) -> bool {
             code.mnemonic(),
             M::Shld | M::Shrd | M::Bsf | M::Bsr | M::Bswap | M::Rcpps | M::Rcpss | M::Rsqrtps | M::Rsqrtss
         )
+        // Selectors would be random.
+        && !matches!(code.mnemonic(), M::Lar | M::Lsl | M::Verr | M::Verw | M::Lss | M::Lfs | M::Lgs)
+        && !(matches!(code.mnemonic(), M::Mov | M::Pop) && op.op_kinds().iter().any(|k| {
+            use iced_x86::OpCodeOperandKind as K;
+            matches!(k, K::seg_reg | K::fs | K::gs)
+        }))
         && !matches!(code, Code::Cmpxchg_rm32_r32 | Code::Movsxd_r16_rm16)
 }
 
@@ -316,9 +324,29 @@ pub const RULES: &[Rule] = &[
             use Mnemonic as M;
             let strings =
                 [M::Movsb, M::Movsw, M::Movsd, M::Movsq, M::Cmpsb, M::Cmpsw, M::Cmpsd, M::Cmpsq].contains(&mnemonic(c));
-            strings && c.insn.is_string_instruction() || mnemonic(c) == M::Call
+            let far = matches!(mnemonic(c), M::Call | M::Retf | M::Iret | M::Iretd | M::Iretq)
+                || mnemonic(c) == M::Pop && c.insn.op0_register().is_segment_register();
+            strings && c.insn.is_string_instruction() || far
         },
         allow: |_, a| a.either_operand = true,
+    },
+    Rule {
+        name: "LAR: bits 19:16",
+        source: "SDM Vol. 2A, LAR: \"masked by 00FxFF00H, where 'x' indicates that the four corresponding bits ... are \
+                 undefined\"",
+        bound: "the other bits agree",
+        applies: |c| mnemonic(c) == Mnemonic::Lar,
+        allow: |c, a| a.gprs.push((c.insn.op0_register().number(), 0xF_0000)),
+    },
+    Rule {
+        name: "transfers to compatibility mode: bits 63:32 of general registers",
+        source: "SDM Vol. 1, section 3.4.1.1: \"undefined when switching from 64-bit to 32-bit modes\"",
+        bound: "bits 31:0 agree",
+        applies: |c| {
+            use Mnemonic as M;
+            matches!(mnemonic(c), M::Jmp | M::Call | M::Retf | M::Iret | M::Iretd | M::Iretq)
+        },
+        allow: |_, a| a.compatibility_upper = true,
     },
     Rule {
         name: "MMX transition before a fault",

@@ -266,6 +266,7 @@ impl Draft<'_> {
             }
         }
         self.interpret_memory();
+        self.selectors();
         self.branch_target();
         let m = self.insn.mnemonic();
         if matches!(m, Mnemonic::Popf | Mnemonic::Popfq) {
@@ -273,6 +274,72 @@ impl Draft<'_> {
             let at = self.pre.gpr[4];
             let image = self.rng.bits() & !0x100;
             self.put_u64(at, image);
+        }
+    }
+
+    /// A selector that user code may try: Linux's descriptors, empty ones and ones beyond the table's end. The last
+    /// descriptor in the table is left out, since it holds the number of the processor.
+    fn selector(&mut self) -> u16 {
+        let index = match self.rng.below(8) {
+            0 => self.rng.below(15) as u16,
+            1 => 0,
+            2 => 16 + self.rng.below(200) as u16,
+            3 => 4,
+            4 | 5 => 6,
+            _ => 5,
+        };
+        let table = u16::from(self.rng.one_in(16)) << 2;
+        let rpl = if self.rng.one_in(3) { self.rng.below(4) as u16 } else { 3 };
+        index << 3 | table | rpl
+    }
+
+    /// Selectors, far pointers and frames of far returns.
+    fn selectors(&mut self) {
+        let insn = self.insn;
+        let m = insn.mnemonic();
+        let selector = self.selector();
+        let target = CODE_FIRST + self.rng.below(2 * PAGE as u64 - 0x48);
+        let target = if target.abs_diff(self.pre.rip) < 48 { CODE_FIRST } else { target };
+        let target = if target.abs_diff(self.pre.rip) < 48 { CODE + 2 * PAGE as u64 - 1 } else { target };
+        let far = matches!(insn.memory_size(), MemorySize::SegPtr16 | MemorySize::SegPtr32 | MemorySize::SegPtr64);
+        let size = insn.memory_size().size() as u64;
+        if far {
+            if m == Mnemonic::Call {
+                // Where a push faults, bytes of the one before it may stand in memory.
+                self.pre.gpr[4] = self.pre.gpr[4].max(STACK + 0x20);
+            }
+            if let Some(at) = self.operand_address() {
+                self.put(at, &target.to_le_bytes()[..size as usize - 2]);
+                self.put(at.wrapping_add(size - 2), &selector.to_le_bytes());
+            }
+        } else if matches!(m, Mnemonic::Retf | Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq) {
+            let step = match insn.code() {
+                Code::Retfw | Code::Retfw_imm16 | Code::Iretw => 2,
+                Code::Retfq | Code::Retfq_imm16 | Code::Iretq => 8,
+                _ => 4,
+            };
+            let stack = STACK + 0x400 + 8 * self.rng.below(0x100);
+            // SS is mostly the one that goes with the code.
+            let ss = if self.rng.one_in(3) { self.selector() } else { 0x2B };
+            let flags = self.rng.bits() & 0x3F_FFFF & !0x1_4100;
+            let frame = [target, u64::from(selector), flags, stack, u64::from(ss)];
+            let sp = self.pre.gpr[4];
+            for (i, v) in frame.iter().enumerate() {
+                self.put(sp.wrapping_add(step * i as u64), &v.to_le_bytes()[..step as usize]);
+            }
+        } else if matches!(m, Mnemonic::Pop) && insn.op0_register().is_segment_register() {
+            let sp = self.pre.gpr[4];
+            self.put(sp, &selector.to_le_bytes());
+        } else if matches!(m, Mnemonic::Lar | Mnemonic::Lsl | Mnemonic::Verr | Mnemonic::Verw)
+            || m == Mnemonic::Mov && insn.op0_register().is_segment_register()
+        {
+            let n = insn.op_count() - 1;
+            if insn.op_kind(n) == OpKind::Register {
+                let r = insn.op_register(n).full_register().number();
+                self.pre.gpr[r] = self.pre.gpr[r] & !0xFFFF | u64::from(selector);
+            } else if let Some(at) = self.operand_address() {
+                self.put(at, &selector.to_le_bytes());
+            }
         }
     }
 
@@ -382,9 +449,31 @@ impl Draft<'_> {
         }
     }
 
+    /// Address and offset bytes of a far pointer that the instruction jumps to.
+    fn far_pointer(&self) -> Option<(u64, u64)> {
+        match self.insn.code() {
+            Code::Jmp_m1616 | Code::Call_m1616 => Some((self.operand_address()?, 2)),
+            Code::Jmp_m1632 | Code::Call_m1632 => Some((self.operand_address()?, 4)),
+            Code::Jmp_m1664 | Code::Call_m1664 => Some((self.operand_address()?, 8)),
+            Code::Retfw | Code::Retfw_imm16 | Code::Iretw => Some((self.pre.gpr[4], 2)),
+            Code::Retfd | Code::Retfd_imm16 | Code::Iretd => Some((self.pre.gpr[4], 4)),
+            Code::Retfq | Code::Retfq_imm16 | Code::Iretq => Some((self.pre.gpr[4], 8)),
+            _ => None,
+        }
+    }
+
     /// True if a branch through memory would go where nobody put a target.
     pub fn wild_branch(&self) -> bool {
         let insn = &self.insn;
+        if let Some((at, step)) = self.far_pointer() {
+            // Where the selector is, unless reading it faults.
+            let word = |at: u64| arena_index(at).map_or(0, |i| u64::from(self.memory[i]));
+            let value = |at: u64, n: u64| (0..n).fold(0, |v, i| v | word(at.wrapping_add(i)) << (8 * i));
+            let (offset, selector) = (value(at, step), value(at.wrapping_add(step), 2));
+            let bad = !crate::layout::harmless(offset) || in_code(offset) && offset.abs_diff(self.pre.rip) <= 32;
+            // Near the processor's own descriptor nothing is known.
+            return bad || selector >> 3 == 15 || !in_code(offset) && offset >= 0x1_0000;
+        }
         let at = match insn.code() {
             Code::Retnq | Code::Retnq_imm16 => self.pre.gpr[4],
             Code::Jmp_rm64 | Code::Call_rm64 if insn.op0_kind() == OpKind::Register => {
