@@ -6,7 +6,8 @@ use std::ops::Range;
 use thiserror::Error;
 
 /// What `-kernel` takes; the end of several messages.
-pub const KERNELS: &str = "a bzImage (vmlinuz), a Multiboot 1 or 2 kernel, a PVH kernel, or a static ELF64 executable for x86-64; with --load-addr any file";
+pub const KERNELS: &str =
+    "a bzImage (vmlinuz), a Multiboot 1 or 2 kernel, a PVH kernel, or a static ELF64 executable for x86-64";
 
 /// An image that cannot be booted. Messages name the option and what would be accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
