@@ -72,7 +72,7 @@ pub enum LogItem {
 /// Options of a run.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Kernel: a bzImage (vmlinuz) or a static ELF64 executable [default: the embedded guest]
+    /// Kernel: bzImage (vmlinuz), Multiboot 1 or 2, PVH, static ELF64 [default: the embedded guest]
     #[arg(long, value_name = "FILE", help_heading = help::GUEST)]
     pub kernel: Option<PathBuf>,
     /// Initial RAM disk

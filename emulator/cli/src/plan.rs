@@ -9,13 +9,13 @@ use crate::log::Log;
 use crate::outcome::Failure;
 use crate::script::Script;
 use crate::value::{SerialSink, Until};
-use firmware::{Images, MemoryMap, Setup};
+use firmware::error::KERNELS;
+use firmware::{Images, MemoryMap, Module, Setup};
 use machine::Config;
 use std::borrow::Cow;
 use std::io::{IsTerminal, stderr, stdout};
 use std::path::Path;
 
-const KERNEL_ACCEPTED: &str = "a bzImage (vmlinuz) or a static ELF64 executable for x86-64";
 const INITRD_ACCEPTED: &str = "a cpio archive";
 const SCRIPT_ACCEPTED: &str = "a console script (docs/cli.md)";
 /// No script is larger.
@@ -49,7 +49,7 @@ impl Plan {
         check(&args)?;
         let ram = (config.ram_bytes, "all of RAM, -m");
         let kernel = match &args.kernel {
-            Some(path) => files::read_image("-kernel", path, ram, KERNEL_ACCEPTED)?.into(),
+            Some(path) => files::read_image("-kernel", path, ram, KERNELS)?.into(),
             None => Cow::Borrowed(guests::HELLO_MKTME),
         };
         let initrd = match &args.initrd {
@@ -84,7 +84,8 @@ impl Plan {
 
     /// What is booted.
     pub fn images(&self) -> Images<'_> {
-        Images { kernel: &self.kernel, initrd: self.initrd.as_deref(), cmdline: &self.cmdline }
+        let modules = self.initrd.iter().map(|data| Module { name: "initrd", arguments: "", data }).collect();
+        Images { kernel: &self.kernel, modules, cmdline: &self.cmdline, ..Images::default() }
     }
 
     /// The console input of this run.

@@ -88,7 +88,7 @@ impl Machine {
 
     /// Loads images through the encrypted datapath and puts the processor at their entry.
     pub fn boot(&mut self, bios: &mut Bios, images: &Images) -> Result<BootInfo, LoadError> {
-        firmware::boot_linux(&mut FirmwareCpu(&mut self.cpu), bios, images)
+        firmware::boot(&mut FirmwareCpu(&mut self.cpu), bios, images)
     }
 
     pub fn config(&self) -> &Config {
