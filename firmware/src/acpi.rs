@@ -20,6 +20,8 @@ use std::ops::Range;
 
 /// Where the root pointer is: on a 16-byte boundary of the BIOS area.
 pub const RSDP_ADDRESS: u64 = BIOS_AREA.start;
+/// Its length in revision 2 (section 5.2.5.3).
+pub const RSDP_BYTES: usize = 36;
 
 const OEM_ID: [u8; 6] = *b"MKTME ";
 const OEM_TABLE_ID: [u8; 8] = *b"MKTMEEMU";

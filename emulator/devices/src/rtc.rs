@@ -210,8 +210,7 @@ impl Rtc {
             let ns = (ticks * i128::from(SECOND) + i128::from(hz) - 1).div_euclid(i128::from(hz));
             self.phase.saturating_add(i64::try_from(ns).unwrap_or(i64::MAX))
         });
-        let update = (enables & (B_AIE | B_UIE) != 0 && self.running())
-            .then(|| self.next_update());
+        let update = (enables & (B_AIE | B_UIE) != 0 && self.running()).then(|| self.next_update());
         let next = periodic.into_iter().chain(update).min()?;
         u64::try_from(next).ok()
     }

@@ -4,7 +4,7 @@
 
 use crate::Config;
 use firmware::{Exclude, TmeSetting};
-use mem::{LockedWrite, TmeProfile};
+use mem::{CacheModel, LockedWrite, PACKAGES_MAX, Rate, TmeProfile, WbOrder};
 use std::fmt::Write;
 use thiserror::Error;
 use toml::de::{DeTable, DeValue};
@@ -34,6 +34,8 @@ struct Knob {
 enum Value {
     Text(String),
     Number(u64),
+    /// As written.
+    Real(String),
     Switch(bool),
     Other,
 }
@@ -44,6 +46,7 @@ impl Value {
             DeValue::String(text) => Value::Text(text.to_string()),
             DeValue::Boolean(on) => Value::Switch(*on),
             DeValue::Integer(n) => u64::from_str_radix(n.as_str(), n.radix()).map_or(Value::Other, Value::Number),
+            DeValue::Float(x) => Value::Real(x.as_str().to_owned()),
             _ => Value::Other,
         }
     }
@@ -58,6 +61,14 @@ impl Value {
 
     fn switch(&self) -> Option<bool> {
         if let Value::Switch(on) = self { Some(*on) } else { None }
+    }
+
+    fn rate(&self) -> Option<Rate> {
+        match self {
+            Value::Real(text) => text.parse().ok(),
+            Value::Number(n) => n.to_string().parse().ok(),
+            _ => None,
+        }
     }
 
     /// A text with a binary suffix: a bare number could be taken for bytes or for MiB.
@@ -86,6 +97,7 @@ fn quoted(name: &str) -> String {
 }
 
 const SWITCH: &str = "true, false";
+const RATE: &str = "0 to 1, in steps of 0.000001";
 
 const KNOBS: &[Knob] = &[
     Knob {
@@ -152,11 +164,41 @@ const KNOBS: &[Knob] = &[
         show: |c| Some(c.tdx_partition.to_string()),
     },
     Knob {
+        name: "pconfig_latency",
+        about: "instructions for which the key table stays locked after PCONFIG (MC-23)",
+        accepted: "0 to 18446744073709551615",
+        set: |c, v| v.number().map(|n| c.knobs.pconfig_latency = n),
+        show: |c| Some(c.knobs.pconfig_latency.to_string()),
+    },
+    Knob {
+        name: "busy_rate",
+        about: "how often PCONFIG finds the key table locked",
+        accepted: RATE,
+        set: |c, v| v.rate().map(|r| c.knobs.busy_rate = r),
+        show: |c| Some(c.knobs.busy_rate.to_string()),
+    },
+    Knob {
+        name: "entropy_fail_rate",
+        about: "how often a draw for a random key fails",
+        accepted: RATE,
+        set: |c, v| v.rate().map(|r| c.knobs.entropy_fail_rate = r),
+        show: |c| Some(c.knobs.entropy_fail_rate.to_string()),
+    },
+    Knob {
+        name: "packages",
+        about: "packages with their own key tables and DRAM; the processor is in the first",
+        accepted: "1 to 8",
+        set: |c, v| {
+            usize::try_from(v.number()?).ok().filter(|n| (1..=PACKAGES_MAX).contains(n)).map(|n| c.packages = n)
+        },
+        show: |c| Some(c.packages.to_string()),
+    },
+    Knob {
         name: "cache",
         about: "cache model",
-        accepted: "\"exact\"",
-        set: |_, v| (v.text() == Some("exact")).then_some(()),
-        show: |_| Some(quoted("exact")),
+        accepted: "\"exact\", \"lazy\", \"off\"",
+        set: |c, v| v.text()?.parse::<CacheModel>().ok().map(|model| c.cache = model),
+        show: |c| Some(quoted(c.cache.name())),
     },
     Knob {
         name: "cache_size",
@@ -171,6 +213,20 @@ const KNOBS: &[Knob] = &[
         accepted: "1 to 64",
         set: |c, v| usize::try_from(v.number()?).ok().filter(|n| (1..=64).contains(n)).map(|n| c.cache_ways = n),
         show: |c| Some(c.cache_ways.to_string()),
+    },
+    Knob {
+        name: "evict_rate",
+        about: "how often a fill is preceded by an eviction of another line",
+        accepted: RATE,
+        set: |c, v| v.rate().map(|r| c.evict_rate = r),
+        show: |c| Some(c.evict_rate.to_string()),
+    },
+    Knob {
+        name: "wb_order",
+        about: "order of WBINVD's write-backs (MC-26)",
+        accepted: "\"ascending\", \"descending\", \"seeded\", \"adversarial\"",
+        set: |c, v| v.text()?.parse::<WbOrder>().ok().map(|order| c.wb_order = order),
+        show: |c| Some(quoted(c.wb_order.name())),
     },
     Knob {
         name: "dma_device",
@@ -313,7 +369,13 @@ mod tests {
             locked_write = 'ignore'
             pconfig_legacy_codes = true
             tdx_partition = true
-            cache = 'exact'
+            pconfig_latency = 1_000
+            busy_rate = 0.25
+            entropy_fail_rate = 1
+            packages = 2
+            cache = 'lazy'
+            evict_rate = 1e-6
+            wb_order = 'adversarial'
             cache_size = '96K'
             cache_ways = 12
             dma_device = true
@@ -330,6 +392,11 @@ mod tests {
         assert_eq!(config.locked_write, LockedWrite::Ignore);
         assert_eq!((config.cache_bytes, config.cache_ways), (96 << 10, 12));
         assert_eq!((config.seed, config.ips), (u64::MAX, 33_333_333));
+        assert_eq!((config.cache, config.wb_order), (CacheModel::Lazy, WbOrder::Adversarial));
+        assert_eq!((config.packages, config.evict_rate.ppm()), (2, 1));
+        let knobs = config.knobs;
+        assert_eq!((knobs.pconfig_latency, knobs.busy_rate.ppm()), (1_000, 250_000));
+        assert_eq!(knobs.entropy_fail_rate, Rate::ALWAYS);
         assert!(config.pconfig_legacy_codes && config.tdx_partition && config.dma_device && !config.fast);
         assert!(KNOBS.iter().all(|knob| text.contains(&format!(" {} =", knob.name))), "all knobs are in this test");
         assert_eq!(parsed(&config.to_file()).unwrap(), config);

@@ -50,11 +50,17 @@ impl Machine {
         let memory = Memory::new(mem::Config {
             ram_bytes: config.ram_bytes,
             profile: config.profile,
-            cache_bytes: config.cache_bytes,
-            cache_ways: config.cache_ways,
-            seed: config.seed,
+            cache: config.cache,
+            features: config.features,
             locked_write: config.locked_write,
             tdx_partition: config.tdx_partition,
+            cache_bytes: config.cache_bytes,
+            cache_ways: config.cache_ways,
+            wb_order: config.wb_order,
+            evict_rate: config.evict_rate,
+            packages: config.packages,
+            knobs: config.knobs,
+            seed: config.seed,
             fast: config.fast,
         })?;
         let features = *memory.tme().features();
@@ -81,7 +87,7 @@ impl Machine {
 
     /// Loads images through the encrypted datapath and puts the processor at their entry.
     pub fn boot(&mut self, bios: &mut Bios, images: &Images) -> Result<BootInfo, LoadError> {
-        firmware::boot_linux(&mut FirmwareCpu(&mut self.cpu), bios, images)
+        firmware::boot(&mut FirmwareCpu(&mut self.cpu), bios, images)
     }
 
     pub fn config(&self) -> &Config {

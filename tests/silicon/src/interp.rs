@@ -245,18 +245,20 @@ impl Interpreter {
         cpu.idtr = TableRegister { base: SYSTEM + place::IDT, limit: 0xFFF };
         cpu.tr = Segment { selector: selector::TSS, ar: ar::P | 11, limit: 0x67, base: SYSTEM + place::TSS };
         cpu.ldtr = Segment { selector: 0, ar: ar::UNUSABLE, limit: 0, base: 0 };
-        self.load_segments();
+        self.load_segments(&SELECTORS);
         let cpu = &mut *self.cpu;
         cpu.flush_tlb(true);
         cpu.drop_shortcuts();
     }
 
-    fn load_segments(&mut self) {
+    fn load_segments(&mut self, selectors: &[u16; 6]) {
         let cpu = &mut *self.cpu;
-        cpu.set_segment(sreg::CS, Segment::from_descriptor(SELECTORS[sreg::CS], DESCRIPTORS[5]));
-        cpu.set_segment(sreg::SS, Segment::from_descriptor(SELECTORS[sreg::SS], DESCRIPTORS[4]));
-        for s in [sreg::ES, sreg::DS, sreg::FS, sreg::GS] {
-            cpu.set_segment(s, Segment { selector: 0, ar: ar::UNUSABLE, limit: 0, base: 0 });
+        for (s, selector) in selectors.iter().enumerate() {
+            let segment = match usize::from(*selector >> 3) {
+                0 => Segment { selector: 0, ar: ar::UNUSABLE, limit: 0, base: 0 },
+                n => Segment::from_descriptor(*selector, DESCRIPTORS[n - 1]),
+            };
+            cpu.set_segment(s, segment);
         }
         cpu.set_cpl(3);
         cpu.update_mode();
@@ -305,8 +307,8 @@ impl Interpreter {
     }
 
     fn load_registers(&mut self, pre: &State) {
-        if self.cpu.cpl != 3 || (0..6).any(|s| self.cpu.segments[s].selector != SELECTORS[s]) {
-            self.load_segments();
+        if self.cpu.cpl != 3 || (0..6).any(|s| self.cpu.segments[s].selector != pre.selectors[s]) {
+            self.load_segments(&pre.selectors);
         }
         let cpu = &mut *self.cpu;
         cpu.regs[..16].copy_from_slice(&pre.gpr);
