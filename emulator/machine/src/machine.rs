@@ -57,7 +57,6 @@ impl Machine {
             cache_ways: config.cache_ways,
             seed: config.seed,
             fast: config.fast,
-            ..mem::Config::default()
         })?;
         let features = *memory.tme().features();
         let chipset = Chipset::new(ChipsetConfig {

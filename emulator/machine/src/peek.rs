@@ -53,7 +53,7 @@ fn bus_address(cpu: &mut Cpu, linear: u64) -> Option<BusAddr> {
     }
     let pcid = if cpu.cr4 & cr4::PCIDE != 0 { (cpu.cr3 & entry::CR3_PCID) as u16 } else { 0 };
     if let Some(t) = cpu.tlb.lookup(Side::Fetch, linear >> 12, pcid) {
-        return Some(BusAddr(t.bus_page | linear % PAGE));
+        return Some(BusAddr(t.bus_page | (linear % PAGE)));
     }
     let physical = (1u64 << u32::from(cpu.mem.layout().maxphyaddr).min(63)) - 1;
     let pae = cpu.cr4 & cr4::PAE != 0;
