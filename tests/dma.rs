@@ -49,7 +49,7 @@ fn start(config: Config, code: impl FnOnce(&mut CodeAssembler) -> Code) -> Machi
     });
     let mut machine = Machine::new(Config { dma_device: true, ram_bytes: 64 << 20, ..config }).unwrap();
     let mut bios = machine.power_on().unwrap();
-    machine.boot(&mut bios, &Images { kernel: &image, initrd: None, cmdline: "" }).unwrap();
+    machine.boot(&mut bios, &Images { kernel: &image, ..Images::default() }).unwrap();
     let memory = &mut machine.cpu.mem;
     for keyid in 1..=3u64 {
         let (key, tweak) = ([keyid as u8; 64], [0x80 | keyid as u8; 64]);
