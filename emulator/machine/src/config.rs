@@ -5,7 +5,7 @@ use mem::{CacheModel, Knobs, LockedWrite, Rate, TmeFeatures, TmeProfile, WbOrder
 use thiserror::Error;
 
 /// A machine's hardware and firmware settings. Two runs with equal configurations, images and input are identical.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// RAM in bytes.
     pub ram_bytes: u64,

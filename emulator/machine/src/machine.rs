@@ -62,7 +62,6 @@ impl Machine {
             knobs: config.knobs,
             seed: config.seed,
             fast: config.fast,
-            ..mem::Config::default()
         })?;
         let features = *memory.tme().features();
         let chipset = Chipset::new(ChipsetConfig {
