@@ -38,7 +38,9 @@ fn main() {
         target.starts_with("x86_64-") && target.contains("-linux-"),
         "the embedded guests are x86-64 ELF programs and are built with an x86_64 Linux toolchain; this one is for {target}"
     );
-    build_guest(&manifest_dir, "hello-mktme", &out_dir, &target);
+    for guest in ["hello-mktme", "template"] {
+        build_guest(&manifest_dir, guest, &out_dir, &target);
+    }
 }
 
 fn build_guest(manifest_dir: &Path, name: &str, out_dir: &Path, target: &str) {

@@ -21,7 +21,8 @@ fn message(args: &str) -> String {
     line.to_owned()
 }
 
-const KERNELS: &str = "a bzImage (vmlinuz) or a static ELF64 executable for x86-64";
+const KERNELS: &str =
+    "a bzImage (vmlinuz), a Multiboot 1 or 2 kernel, a PVH kernel, or a static ELF64 executable for x86-64";
 
 #[test]
 fn files_that_are_no_kernels_are_refused_by_name() {
@@ -51,7 +52,7 @@ fn files_that_are_no_kernels_are_refused_by_name() {
         (
             format!("-kernel {text}"),
             format!(
-                "-kernel: not a kernel (neither the setup header of a bzImage nor an ELF header); accepted: {KERNELS}"
+                "-kernel: not a kernel (no setup header of a bzImage, no Multiboot header, no ELF header); accepted: {KERNELS}"
             ),
         ),
         (
@@ -140,7 +141,8 @@ fn values_that_mean_nothing_are_refused_with_what_would() {
         ("--until console:(", "--until", "not a regular expression (unclosed group)"),
         ("-serial tcp:1", "--serial", "accepted: stdio, file:PATH, none"),
         ("-d all", "-d", "int"),
-        ("--cache lazy", "--cache", "exact"),
+        ("--cache on", "--cache", "accepted: exact, lazy, off"),
+        ("--wb-order random", "--wb-order", "accepted: ascending, descending, seeded, adversarial"),
         ("--keyid-bits many", "--keyid-bits", "invalid digit"),
         ("-kernal x", "-k", "unexpected argument"),
         ("boot", "boot", "unrecognized subcommand"),

@@ -1,6 +1,6 @@
 //! The setup header of a bzImage (Linux Documentation/arch/x86/boot.rst, "The real-mode kernel header").
 
-use crate::linux::LoadError;
+use crate::error::LoadError;
 use std::ops::Range;
 
 /// Offsets of the header's fields, from the start of the file and of the zero page alike.
@@ -31,7 +31,7 @@ pub mod offset {
 
 pub const BOOT_FLAG: u16 = 0xAA55;
 pub const MAGIC: [u8; 4] = *b"HdrS";
-/// The first protocol with `xloadflags`, and so with a 64-bit entry that can be recognised (Linux 3.8).
+/// The first protocol with `xloadflags`, which tell whether there is a 64-bit entry (Linux 3.8).
 pub const MIN_VERSION: u16 = 0x020C;
 /// loadflags
 pub const LOADED_HIGH: u8 = 1 << 0;
@@ -66,6 +66,8 @@ pub struct BzImage<'a> {
     /// Longest command line, without the final NUL.
     pub cmdline_size: u32,
     pub loadflags: u8,
+    /// Whether there is a 64-bit entry point, at [`ENTRY_64`]. The 32-bit one is the start of the code.
+    pub entry_64: bool,
     /// Release string, if the image has one.
     pub version: Option<String>,
 }
@@ -88,9 +90,6 @@ impl<'a> BzImage<'a> {
         if version < MIN_VERSION {
             return Err(LoadError::OldProtocol { major: version >> 8, minor: version & 0xFF });
         }
-        if u16_at(offset::XLOADFLAGS) & XLF_KERNEL_64 == 0 {
-            return Err(LoadError::No64BitEntry);
-        }
         let header_end = offset::HEADER + usize::from(fixed[offset::JUMP_DISPLACEMENT]);
         if header_end < offset::END {
             return Err(LoadError::BadSetupHeader { field: "header length" });
@@ -103,7 +102,9 @@ impl<'a> BzImage<'a> {
         };
         let start = (setup_sects + 1) * SECTOR;
         let end = start + u32_at(offset::SYSSIZE) as usize * PARAGRAPH;
-        let code = file.get(start..end).ok_or(truncated(end))?;
+        // The size is in whole paragraphs. Files need not end with one (memtest86+'s do not).
+        let present = if end.saturating_sub(file.len()) < PARAGRAPH { end.min(file.len()) } else { end };
+        let code = file.get(start..present).ok_or(truncated(end))?;
         // An entry point outside the code means that the header's sizes are nonsense.
         if code.len() <= ENTRY_64 as usize {
             return Err(LoadError::BadSetupHeader { field: "syssize" });
@@ -117,6 +118,7 @@ impl<'a> BzImage<'a> {
             initrd_addr_max: u32_at(offset::INITRD_ADDR_MAX),
             cmdline_size: u32_at(offset::CMDLINE_SIZE),
             loadflags: fixed[offset::LOADFLAGS],
+            entry_64: u16_at(offset::XLOADFLAGS) & XLF_KERNEL_64 != 0,
             version: version_string(file, usize::from(u16_at(offset::KERNEL_VERSION)), start),
         })
     }

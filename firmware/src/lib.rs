@@ -5,20 +5,30 @@
 //! writes after TME activation reaches DRAM encrypted (MK specification, section 7.5 rule 1).
 //!
 //! Reading order: [`platform`] (the interface), [`setup`] (the menu, and what is refused), [`memory_map`] and [`e820`]
-//! (where RAM is), [`processor`] and [`tme`] (the TME sequence), [`mtrr`], [`chipset`], [`acpi`], and then [`linux`] with
-//! the image formats [`bzimage`] and [`elf`].
+//! (where RAM is), [`processor`] and [`tme`] (the TME sequence), [`mtrr`], [`chipset`], [`services`] (real mode), [`acpi`]. Then [`load`] (which
+//! protocol an image speaks, and what all protocols share) and [`entry`] (the states in which images are entered); the
+//! protocols [`linux`], [`multiboot1`], [`multiboot2`], [`pvh`] and [`flat`]; the file formats [`bzimage`] and [`elf`].
 
 pub mod acpi;
 pub mod bzimage;
 pub mod chipset;
 pub mod e820;
 pub mod elf;
+pub mod entry;
+pub mod error;
+pub mod flat;
 pub mod linux;
+pub mod load;
 pub mod log;
 pub mod memory_map;
 pub mod mtrr;
+pub mod multiboot;
+pub mod multiboot1;
+pub mod multiboot2;
 pub mod platform;
 pub mod processor;
+pub mod pvh;
+pub mod services;
 pub mod setup;
 pub mod tme;
 
@@ -27,7 +37,8 @@ use e820::E820Entry;
 use processor::Processor;
 use tme::TmeState;
 
-pub use linux::{BootInfo, Images, LoadError, boot_linux};
+pub use error::LoadError;
+pub use load::{BootInfo, Flat, ImageFormat, Images, Mode, Module, Protocol, boot};
 pub use log::BiosLog;
 pub use memory_map::{MemoryMap, MemoryMapError};
 pub use platform::{BootCpu, DescriptorTable, EntryState, GpFault};
@@ -36,7 +47,7 @@ pub use setup::{Exclude, Setup, SetupError, TmeSetting};
 /// A machine that has been powered on and waits for something to boot.
 #[derive(Debug, Clone)]
 pub struct Bios {
-    /// What the BIOS printed so far. [`boot_linux`] appends to it.
+    /// What the BIOS printed so far. [`boot`] appends to it.
     pub log: BiosLog,
     /// The memory-encryption state that firmware left behind.
     pub tme: TmeState,
@@ -68,6 +79,7 @@ pub fn power_on(cpu: &mut dyn BootCpu, setup: &Setup, memory: &MemoryMap) -> Res
     let tme = tme::activate(cpu, &processor, &plan, &mut log)?;
     mtrr::program(cpu, memory, tme.effective_width(), &mut log)?;
     chipset::initialise(cpu);
+    services::install(cpu);
 
     let tables = AcpiTables::build(memory, setup.processors);
     tables.write(cpu);

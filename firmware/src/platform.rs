@@ -36,8 +36,8 @@ pub struct DescriptorTable {
     pub limit: u16,
 }
 
-/// Register state at the hand-over. What is not named here (TR, LDTR, debug registers, x87 and SSE state) stays as reset
-/// left it.
+/// Register state at the hand-over. What is not named here (LDTR, debug registers, x87 and SSE state) stays as reset left
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntryState {
     /// RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8..R15 (encoding order).
@@ -50,12 +50,17 @@ pub struct EntryState {
     pub efer: u64,
     /// ES, CS, SS, DS, FS, GS with their hidden parts, by [`x86::segment::sreg`] number.
     pub segments: [Segment; 6],
+    /// TR; `None`: as reset left it.
+    pub tr: Option<Segment>,
     pub gdtr: DescriptorTable,
     pub idtr: DescriptorTable,
 }
 
 /// Indices into [`EntryState::gpr`].
 pub mod gpr {
+    pub const RAX: usize = 0;
+    pub const RDX: usize = 2;
+    pub const RBX: usize = 3;
     pub const RSP: usize = 4;
     pub const RSI: usize = 6;
 }

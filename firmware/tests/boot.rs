@@ -3,25 +3,21 @@
 mod common;
 
 use common::{GIB, MIB, MockCpu};
-use firmware::linux::{ImageFormat, layout};
-use firmware::{Bios, BootInfo, Images, LoadError, Setup, boot_linux, power_on};
+use common::{Ph, elf, machine, put};
+use firmware::entry::layout;
+use firmware::{BootInfo, ImageFormat, Images, LoadError, Mode, Module, boot};
 
 const NO_ARGUMENTS: &str = "";
 
-fn machine(ram: u64) -> (MockCpu, Bios) {
-    let (mut cpu, memory) = MockCpu::default_profile(ram);
-    let bios = power_on(&mut cpu, &Setup::default(), &memory).unwrap();
-    (cpu, bios)
-}
-
 fn load(ram: u64, kernel: &[u8], initrd: Option<&[u8]>, cmdline: &str) -> (MockCpu, Result<BootInfo, LoadError>) {
     let (mut cpu, mut bios) = machine(ram);
-    let info = boot_linux(&mut cpu, &mut bios, &Images { kernel, initrd, cmdline });
+    let info = boot(&mut cpu, &mut bios, &images(kernel, initrd, cmdline));
     (cpu, info)
 }
 
-fn put(file: &mut [u8], at: usize, bytes: &[u8]) {
-    file[at..at + bytes.len()].copy_from_slice(bytes);
+fn images<'a>(kernel: &'a [u8], initrd: Option<&'a [u8]>, cmdline: &'a str) -> Images<'a> {
+    let modules = initrd.map(|data| Module { name: "initrd", arguments: "", data }).into_iter().collect();
+    Images { kernel, modules, cmdline, ..Images::default() }
 }
 
 /// One sector of setup code and 8 KiB of protected-mode code, header as Linux 6.1 has it.
@@ -45,37 +41,6 @@ fn bzimage() -> Vec<u8> {
     file
 }
 
-struct Ph {
-    vaddr: u64,
-    paddr: u64,
-    data: &'static [u8],
-    memsz: u64,
-}
-
-fn elf(entry: u64, headers: &[Ph]) -> Vec<u8> {
-    let mut file = vec![0; 64];
-    put(&mut file, 0, &[0x7F, b'E', b'L', b'F', 2, 1, 1]);
-    put(&mut file, 16, &2u16.to_le_bytes());
-    put(&mut file, 18, &62u16.to_le_bytes());
-    put(&mut file, 20, &1u32.to_le_bytes());
-    put(&mut file, 24, &entry.to_le_bytes());
-    put(&mut file, 32, &64u64.to_le_bytes());
-    put(&mut file, 52, &64u16.to_le_bytes());
-    put(&mut file, 54, &56u16.to_le_bytes());
-    put(&mut file, 56, &(headers.len() as u16).to_le_bytes());
-    let mut offset = 64 + 56 * headers.len() as u64;
-    for ph in headers {
-        file.extend(1u32.to_le_bytes());
-        file.extend(7u32.to_le_bytes());
-        for field in [offset, ph.vaddr, ph.paddr, ph.data.len() as u64, ph.memsz, 0x1000] {
-            file.extend(field.to_le_bytes());
-        }
-        offset += ph.data.len() as u64;
-    }
-    headers.iter().for_each(|ph| file.extend(ph.data));
-    file
-}
-
 #[test]
 fn bzimage_is_loaded_at_its_preferred_address_and_entered_in_64_bit_mode() {
     let kernel = bzimage();
@@ -87,7 +52,7 @@ fn bzimage_is_loaded_at_its_preferred_address_and_entered_in_64_bit_mode() {
     assert_eq!(info.kernel, 0x100_0000..0x100_0000 + 40 * MIB);
     assert_eq!(cpu.bytes(0x100_0000, 8192), kernel[1024..]);
 
-    let range = info.initrd.unwrap();
+    let range = info.modules[0].clone();
     assert_eq!(range, 0x1FFE_D000..0x1FFE_D000 + 10_000);
     assert_eq!(cpu.bytes(range.start, 10_000), initrd);
 
@@ -102,10 +67,47 @@ fn bzimage_is_loaded_at_its_preferred_address_and_entered_in_64_bit_mode() {
 }
 
 #[test]
+fn bzimage_without_a_64_bit_entry_is_entered_at_its_start_in_protected_mode() {
+    let mut kernel = bzimage();
+    put(&mut kernel, 0x236, &[0, 0]);
+    let (cpu, info) = load(64 * MIB, &kernel, None, "");
+    assert_eq!(info.unwrap().mode, Mode::Prot32);
+    let state = cpu.entered.as_ref().unwrap();
+    assert_eq!((state.rip, state.gpr[6]), (0x100_0000, layout::ZERO_PAGE));
+    assert_eq!((state.cr0, state.efer), (0x11, 0));
+    // __BOOT_CS and __BOOT_DS.
+    assert_eq!((state.segments[1].selector, state.segments[1].ar), (0x10, 0xC09B));
+    assert_eq!((state.segments[3].selector, state.segments[3].ar), (0x18, 0xC093));
+}
+
+#[test]
+fn bzimage_may_end_within_its_last_paragraph_but_not_before_it() {
+    let kernel = bzimage();
+    let (cpu, info) = load(64 * MIB, &kernel[..kernel.len() - 15], None, "");
+    info.unwrap();
+    assert_eq!(cpu.bytes(0x100_0000, 8177), kernel[1024..kernel.len() - 15]);
+    let error = load(64 * MIB, &kernel[..kernel.len() - 16], None, "").1.unwrap_err();
+    assert!(matches!(error, LoadError::Truncated { .. }), "{error}");
+}
+
+#[test]
+fn linux_takes_one_initrd_without_arguments() {
+    let kernel = bzimage();
+    let (mut cpu, mut bios) = machine(64 * MIB);
+    let module = Module { name: "a", arguments: "", data: &[1] };
+    let mut images = Images { kernel: &kernel, modules: vec![module; 2], ..Images::default() };
+    let message = boot(&mut cpu, &mut bios, &images).unwrap_err().to_string();
+    assert_eq!(message, "-initrd: 2 files; accepted: one for this kind of kernel");
+    images.modules = vec![Module { arguments: "b c", ..module }];
+    let message = boot(&mut cpu, &mut bios, &images).unwrap_err().to_string();
+    assert!(message.starts_with("-initrd: \"b c\" after the file name; accepted:"), "{message}");
+}
+
+#[test]
 fn zero_page_has_the_header_and_what_the_loader_fills_in() {
     let kernel = bzimage();
     let (cpu, info) = load(512 * MIB, &kernel, Some(&[1; 5000]), "quiet");
-    let page = info.unwrap().zero_page;
+    let page = info.unwrap().info;
     assert_eq!(cpu.bytes(page + 0x202, 4), b"HdrS");
     assert_eq!(cpu.bytes(page + 0x210, 2), [0xFF, 0x01]);
     assert_eq!(cpu.u32_at(page + 0x214), 0x100_0000);
@@ -172,7 +174,7 @@ fn initrd_goes_below_the_kernel_when_there_is_no_room_above() {
     put(&mut kernel, 0x260, &(47 * MIB as u32).to_le_bytes());
     let initrd = vec![1; 10 * MIB as usize];
     let (_, info) = load(64 * MIB, &kernel, Some(&initrd), NO_ARGUMENTS);
-    assert_eq!(info.unwrap().initrd, Some(6 * MIB..16 * MIB));
+    assert_eq!(info.unwrap().modules, [6 * MIB..16 * MIB]);
 }
 
 #[test]
@@ -180,7 +182,7 @@ fn initrd_stays_below_initrd_addr_max() {
     let mut kernel = bzimage();
     put(&mut kernel, 0x22C, &0x0FFF_FFFFu32.to_le_bytes());
     let (_, info) = load(512 * MIB, &kernel, Some(&[1; 4096]), NO_ARGUMENTS);
-    assert_eq!(info.unwrap().initrd, Some(0x0FFF_F000..0x1000_0000));
+    assert_eq!(info.unwrap().modules, [0x0FFF_F000..0x1000_0000]);
 }
 
 #[test]
@@ -223,7 +225,6 @@ fn files_that_are_no_kernels_are_told_apart() {
         file
     };
     assert_eq!(error(&patched(0x206, &[0x0B, 2])), LoadError::OldProtocol { major: 2, minor: 0x0B });
-    assert_eq!(error(&patched(0x236, &[0])), LoadError::No64BitEntry);
     assert_eq!(error(&patched(0x201, &[0x10])), LoadError::BadSetupHeader { field: "header length" });
     assert_eq!(error(&patched(0x1F4, &[1, 0])), LoadError::BadSetupHeader { field: "syssize" });
 
@@ -235,7 +236,7 @@ fn files_that_are_no_kernels_are_told_apart() {
     };
     assert_eq!(error(&patched(4, &[1])), LoadError::Elf32);
     assert_eq!(error(&patched(5, &[2])), LoadError::BadElf { what: "data encoding" });
-    assert_eq!(error(&patched(18, &[183])), LoadError::ElfMachine { machine: 183 });
+    assert_eq!(error(&patched(18, &[183])), LoadError::ElfMachine { machine: 183, accepted: "x86-64 (machine 62)" });
     assert_eq!(error(&patched(16, &[3])), LoadError::ElfType { kind: 3 });
     assert!(matches!(error(&patched(24, &[0; 8])), LoadError::BadElf { .. }));
     assert!(matches!(error(&elf(MIB, &[])), LoadError::BadElf { .. }));
@@ -249,11 +250,13 @@ fn every_truncation_is_an_error_and_never_a_panic() {
     for file in [bzimage(), elf(MIB, &program)] {
         let (mut cpu, mut bios) = machine(64 * MIB);
         let step = if file.len() > 4096 { 37 } else { 1 };
-        for length in (0..file.len()).step_by(step) {
-            let images = Images { kernel: &file[..length], initrd: None, cmdline: "" };
-            boot_linux(&mut cpu, &mut bios, &images).unwrap_err();
+        // The last paragraph of a bzImage may be incomplete.
+        let end = if file.len() > 4096 { file.len() - 15 } else { file.len() };
+        for length in (0..end).step_by(step) {
+            let images = images(&file[..length], None, "");
+            boot(&mut cpu, &mut bios, &images).unwrap_err();
         }
-        boot_linux(&mut cpu, &mut bios, &Images { kernel: &file, initrd: None, cmdline: "" }).unwrap();
+        boot(&mut cpu, &mut bios, &images(&file, None, "")).unwrap();
     }
 }
 
@@ -266,9 +269,9 @@ fn damaged_headers_never_panic() {
             for value in [0x00, 0x01, 0x7F, 0x80, 0xFF] {
                 let mut file = file.clone();
                 file[at] = value;
-                let images = Images { kernel: &file, initrd: Some(&[7; 100]), cmdline: "a" };
+                let images = images(&file, Some(&[7; 100]), "a");
                 // Either outcome is fine; the mock's memory panics on a store outside RAM.
-                let _ = boot_linux(&mut cpu, &mut bios, &images);
+                let _ = boot(&mut cpu, &mut bios, &images);
             }
         }
     }

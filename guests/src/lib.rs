@@ -1,7 +1,7 @@
 //! Guests that travel with the emulator: bare-metal programs, compiled by this crate's build script and embedded as ELF
 //! images. Nothing here depends on the emulator, and the emulator sees nothing but bytes.
 //!
-//! `docs/embedded-guest.md` says what each guest shows and which entry state it expects.
+//! `docs/embedded-guest.md` and `docs/test-kernel.md` say what each guest shows and which entry state it expects.
 
 /// A guided tour of TME and MKTME on the serial port: enumeration, the four PCONFIG commands, plaintext and ciphertext of
 /// one page, a stale alias and its cure, each step checked by the guest itself.
@@ -9,3 +9,10 @@
 /// A static ELF64 executable for x86-64, physical = virtual addresses, entered like a vmlinux in the state of the Linux
 /// 64-bit boot protocol.
 pub const HELLO_MKTME: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello-mktme"));
+
+/// The template of an MKTME test kernel (`guests/template`): programs a key, maps one page under two KeyIDs and reads it
+/// through both.
+///
+/// A static ELF64 executable for x86-64 with a Multiboot 1 header (and its address fields), a Multiboot 2 header and a PVH
+/// note; entered in 32-bit protected mode.
+pub const TEMPLATE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/template"));

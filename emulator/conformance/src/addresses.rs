@@ -1,7 +1,9 @@
 //! 10.4 Physical-address rules.
 
 use crate::harness::layout::{self, FRAME, FRAME_2, FRAME_3};
-use crate::harness::{ACTIVATE, Asm, Failure, Outcome, Power, Program, RAMP, Scenario, Verdict, load_line, pte, store_line};
+use crate::harness::{
+    ACTIVATE, Asm, Failure, Outcome, Power, Program, RAMP, Scenario, Verdict, load_line, pte, store_line,
+};
 use crate::statement::Env;
 use crate::{check, equal, statements};
 use iced_x86::code_asm::*;
@@ -222,7 +224,8 @@ fn mk_060(_: &Env) -> Verdict {
         for bit in A..64 {
             let (base, mask) = (IA32_MTRR_PHYSBASE0 + 2 * n, IA32_MTRR_PHYSMASK0 + 2 * n);
             s.wrmsr(base, FRAME | WB | 1 << bit)?.gp(&format!("{base:X}H with bit {bit}"))?;
-            s.wrmsr(mask, !(RANGE_BYTES - 1) & ((1 << A) - 1) | VALID | 1 << bit)?.gp(&format!("{mask:X}H with bit {bit}"))?;
+            s.wrmsr(mask, !(RANGE_BYTES - 1) & ((1 << A) - 1) | VALID | 1 << bit)?
+                .gp(&format!("{mask:X}H with bit {bit}"))?;
             equal!(s.rdmsr(base)? | s.rdmsr(mask)?, 0, "the pair after #GP");
         }
     }
@@ -273,11 +276,9 @@ fn mk_062(_: &Env) -> Verdict {
     mtrr(&mut s, 0, FRAME | UC, mask)?;
     mtrr(&mut s, 1, (FRAME + RANGE_BYTES) | WT, mask)?;
     for keyid in [0, 5] {
-        for (frame, ty, cached, dirty) in [
-            (FRAME, "UC", false, false),
-            (FRAME + RANGE_BYTES, "WT", true, false),
-            (FRAME - 0x1000, "WB", true, true),
-        ] {
+        for (frame, ty, cached, dirty) in
+            [(FRAME, "UC", false, false), (FRAME + RANGE_BYTES, "WT", true, false), (FRAME - 0x1000, "WB", true, true)]
+        {
             let linear = s.map(frame, keyid);
             let end = s.run(|a| {
                 load_line(a, linear)?;
@@ -403,7 +404,11 @@ fn mk_068(_: &Env) -> Verdict {
     let mut expect = |store: bool, bits: u64| -> Verdict {
         let end = s.run(|a| {
             a.mov(rsi, linear)?;
-            if store { a.mov(byte_ptr(rsi), 1)? } else { a.mov(al, byte_ptr(rsi))? }
+            if store {
+                a.mov(byte_ptr(rsi), 1)?
+            } else {
+                a.mov(al, byte_ptr(rsi))?
+            }
             a.hlt()
         })?;
         end.halted()?;

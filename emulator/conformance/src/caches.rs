@@ -128,11 +128,8 @@ fn mk_118(_: &Env) -> Verdict {
         a.s.take_events();
         a.s.wbinvd()?;
         a.dram_is(2, &THIRD, "after WBINVD")?;
-        let want = Event::AliasWritebackConflict {
-            line: PhysAddr(FRAME).line(),
-            kid_lost: KeyId(1),
-            kid_won: KeyId(2),
-        };
+        let want =
+            Event::AliasWritebackConflict { line: PhysAddr(FRAME).line(), kid_lost: KeyId(1), kid_won: KeyId(2) };
         check!(a.s.take_events().contains(&want), "no event alias_writeback_conflict");
         equal!((a.s.resident(FRAME, 1), a.s.resident(FRAME, 2)), (false, false), "tags cached after WBINVD");
         let lost = a.s.load(a.km1)?;
@@ -249,7 +246,11 @@ fn mk_124(_: &Env) -> Verdict {
             let end = a.s.run(|a| {
                 a.mov(rdi, target)?;
                 a.mov(rax, 0x1122_3344_5566_7788u64)?;
-                if uncached { a.mov(qword_ptr(rdi), rax)? } else { a.movnti(qword_ptr(rdi), rax)? }
+                if uncached {
+                    a.mov(qword_ptr(rdi), rax)?
+                } else {
+                    a.movnti(qword_ptr(rdi), rax)?
+                }
                 a.sfence()?;
                 a.hlt()
             })?;

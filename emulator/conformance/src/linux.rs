@@ -5,7 +5,7 @@
 use crate::harness::{Failure, Verdict};
 use crate::statement::Env;
 use crate::{check, equal};
-use firmware::{Images, Setup, TmeSetting};
+use firmware::{Images, Module, Setup, TmeSetting};
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 use machine::{Config, Exit, Machine};
@@ -44,8 +44,10 @@ pub fn mk_137(env: &Env) -> Verdict {
 
 /// The lines about TME are these, in this order; the physical width is that; no MSR access faulted.
 fn says(log: &str, lines: &[&str], width: &str) -> Verdict {
-    let seen: Vec<&str> =
-        log.lines().filter_map(|l| ["x86/tme:", "x86/mktme:"].iter().find_map(|p| l.find(p)).map(|at| &l[at..])).collect();
+    let seen: Vec<&str> = log
+        .lines()
+        .filter_map(|l| ["x86/tme:", "x86/mktme:"].iter().find_map(|p| l.find(p)).map(|at| &l[at..]))
+        .collect();
     equal!(seen[..], lines[..], "the kernel's lines about TME");
     let sizes = log.lines().find(|l| l.starts_with("address sizes")).unwrap_or("no line `address sizes`");
     check!(sizes.contains(width), "/proc/cpuinfo: {sizes}, expected {width}");
@@ -57,13 +59,20 @@ fn says(log: &str, lines: &[&str], width: &str) -> Verdict {
 /// Boots until the program has run. Returns the console's output.
 fn boot(env: &Env, profile: TmeProfile, tme: TmeSetting) -> Result<String, Failure> {
     let path = env.kernel.clone().unwrap_or_default();
-    let kernel =
-        std::fs::read(&path).map_err(|error| Failure::File { path: path.display().to_string(), error })?;
+    let kernel = std::fs::read(&path).map_err(|error| Failure::File { path: path.display().to_string(), error })?;
     let initrd = initrd()?;
     let setup = Setup { tme: Some(tme), ..Setup::default() };
     let mut machine = Machine::new(Config { ram_bytes: 256 << 20, profile, setup, ..Config::default() })?;
     let mut bios = machine.power_on()?;
-    machine.boot(&mut bios, &Images { kernel: &kernel, initrd: Some(&initrd), cmdline: CMDLINE })?;
+    machine.boot(
+        &mut bios,
+        &Images {
+            kernel: &kernel,
+            modules: vec![Module { name: "initrd", arguments: "", data: &initrd }],
+            cmdline: CMDLINE,
+            ..Images::default()
+        },
+    )?;
     let mut output = Vec::new();
     let mut icount = 0;
     while icount < LIMIT {

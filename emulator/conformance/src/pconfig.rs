@@ -10,9 +10,9 @@ use crate::{check, equal, statements};
 use iced_x86::code_asm::*;
 use mem::{EntropyStep, EntropyStream, MemType, TmeProfile};
 use x86::flags::{ARITH, DF, IF, TF, ZF};
+use x86::msr;
 use x86::platform::ResetKind;
 use x86::tme::{activate, pconfig as spec};
-use x86::msr;
 
 statements! {
     "10.5 PCONFIG";
@@ -237,10 +237,9 @@ fn mk_081(_: &Env) -> Verdict {
 fn mk_082(_: &Env) -> Verdict {
     const MAX_KEYS: u64 = 50;
     let fewer_keys = |p: Power| p.features(|f| f.capability = f.capability & !(0x7FFF << 36) | MAX_KEYS << 36);
-    for (power, keyids, last) in [
-        (Power::default(), [0, 64, 0xFFFF], 63),
-        (fewer_keys(Power::default()), [0, 51, 63], 50),
-    ] {
+    for (power, keyids, last) in
+        [(Power::default(), [0, 64, 0xFFFF], 63), (fewer_keys(Power::default()), [0, 51, 63], 50)]
+    {
         let mut s = power.clone().activated()?;
         let mut legacy = power.legacy_codes().activated()?;
         for keyid in keyids {

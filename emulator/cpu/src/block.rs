@@ -75,8 +75,51 @@ pub struct BlockCache {
     lines: HashMap<u64, CodeLine>,
     /// Instructions that cold ops execute, by [`Op::imm`].
     pub cold: Vec<(ExecFn, Instruction)>,
-    /// Links between pages and jump-cache entries made under an older number are void: a translation has gone.
+    /// Links between pages and jump-cache entries hold only under the number they were made with, see [`Generations`].
     pub link_generation: u64,
+    pub generations: Generations,
+}
+
+/// Numbers under which links between pages and jump-cache entries are made: one for supervisor code, one for the user
+/// code of each PCID. A number is replaced when a fetch translation of its class goes, so that every such shortcut is a
+/// subset of the instruction TLB (design D3, inclusion). Switching PCIDs and back keeps what still holds.
+pub struct Generations {
+    supervisor: u64,
+    user: Box<[u64]>,
+    last: u64,
+}
+
+impl Default for Generations {
+    fn default() -> Self {
+        // Numbers are never shared, so an entry of one class is never taken for another's.
+        Generations { supervisor: 1, user: (2..2 + 4096).collect(), last: 2 + 4096 }
+    }
+}
+
+impl Generations {
+    fn fresh(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// The number for code of a privilege and PCID.
+    pub fn of(&self, user: bool, pcid: u16) -> u64 {
+        if user { self.user[usize::from(pcid) & 4095] } else { self.supervisor }
+    }
+
+    pub fn replace_supervisor(&mut self) {
+        self.supervisor = self.fresh();
+    }
+
+    pub fn replace_user(&mut self, pcid: u16) {
+        self.user[usize::from(pcid) & 4095] = self.fresh();
+    }
+
+    pub fn replace_all_user(&mut self) {
+        for pcid in 0..4096 {
+            self.replace_user(pcid);
+        }
+    }
 }
 
 /// The block cache starts anew beyond this many slots of 32 bytes (48 MiB).
@@ -226,12 +269,6 @@ impl BlockCache {
         self.entries.clear();
         self.cold.clear();
         self.slots.clear();
-        self.link_generation += 1;
-    }
-
-    /// Voids links between pages and the jump cache.
-    pub fn break_links(&mut self) {
-        self.link_generation += 1;
     }
 }
 

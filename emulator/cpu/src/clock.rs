@@ -38,6 +38,9 @@ impl Clock {
         if until <= now {
             return 0;
         }
+        if TSC_HZ.is_multiple_of(self.ips) {
+            return (until.0 - now.0).div_ceil(TSC_HZ / self.ips);
+        }
         let ns = u128::from(until.0 - now.0);
         (ns * u128::from(self.ips)).div_ceil(u128::from(TSC_HZ)).min(u128::from(u64::MAX)) as u64
     }

@@ -67,6 +67,7 @@ impl Cpu {
         self.block_key = ModeKey::new(self.mode, user);
         // Canonical addresses have bits 63:48 all equal, so these salts set modes apart.
         self.jumps.salt = u64::from(self.block_key.0 & 7) << 49 | u64::from(user) << 52;
+        self.select_generation();
     }
 
     /// Runs until the instruction count `until`, or until something stops it earlier.
@@ -77,6 +78,9 @@ impl Cpu {
             let mut now = self.clock.at(icount);
             if self.platform.next_event().is_some_and(|t| t <= now) {
                 self.platform.advance(now);
+                if self.platform.dma_pending(now) {
+                    self.run_dma(now);
+                }
             }
             if self.platform.signal_pending() {
                 return Stop::Signal;
@@ -103,13 +107,25 @@ impl Cpu {
             }
             self.icount_limit = limit;
             self.budget = (limit - icount) as i64;
-            if self.step() {
-                continue;
-            }
-            if let Some(e) = self.fault.take()
-                && let Err(stop) = self.fault_to_handler(e)
-            {
+            self.attention = false;
+            self.event_waits = self.platform.interrupt_pending(self.id) || self.platform.nmi_pending(self.id);
+            if let Err(stop) = self.execute() {
                 return stop;
+            }
+        }
+    }
+
+    /// Executes chains and delivers their faults until the board or the budget needs a look.
+    fn execute(&mut self) -> Result<(), Stop> {
+        loop {
+            if !self.step()
+                && let Some(e) = self.fault.take()
+            {
+                self.fault_to_handler(e)?;
+            }
+            let interruptible = self.event_waits && (self.rflags_system & flags::IF != 0 || !self.nmi_blocked);
+            if self.attention || self.budget <= 0 || interruptible || self.breakpoint.is_some() {
+                return Ok(());
             }
         }
     }
@@ -372,6 +388,7 @@ impl Cpu {
         if self.blocks.is_full() {
             self.blocks.clear();
             self.jumps.clear();
+            self.drop_code_shortcuts();
         }
         let offset = (linear & 0xFFF) as usize;
         let mut bytes = [0; 256];
@@ -504,7 +521,7 @@ impl Cpu {
                 self.mem.read(bus, t.ty, no_fill, &mut out[done..done + n]);
                 self.settle();
             } else {
-                let address = self.mem.layout().mem(bus).0;
+                let address = self.device_address(bus);
                 let (now, id) = (self.now(), self.id);
                 for (i, b) in out[done..done + n].iter_mut().enumerate() {
                     *b = self.platform.mmio_read(now, id, address + i as u64, 1) as u8;

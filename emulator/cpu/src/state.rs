@@ -199,6 +199,12 @@ pub struct Cpu {
     pub leave_block: bool,
     /// Set when this instruction stored into decoded code: what was fetched ahead is void.
     pub code_modified: bool,
+    /// The run loop must look at the board again before it goes on: it was accessed, or time passed without instructions.
+    pub attention: bool,
+    /// An interrupt or NMI waits that could not be taken when the run loop last looked.
+    pub event_waits: bool,
+    /// Supervisor code may have been fetched through a translation that is not global.
+    pub supervisor_fetch_non_global: bool,
     /// The link the next block is to be entered through.
     pub followed: Option<&'static Link>,
     /// Where a build with debug assertions goes on, see [`crate::op::chain`].

@@ -40,6 +40,7 @@ impl BootCpu for FirmwareCpu<'_> {
         for (i, segment) in state.segments.iter().enumerate() {
             cpu.set_segment(i, *segment);
         }
+        cpu.tr = state.tr.unwrap_or(cpu.tr);
         cpu.gdtr = TableRegister { base: state.gdtr.base, limit: state.gdtr.limit };
         cpu.idtr = TableRegister { base: state.idtr.base, limit: state.idtr.limit };
         cpu.set_cpl(0);

@@ -50,11 +50,16 @@ impl Machine {
         let memory = Memory::new(mem::Config {
             ram_bytes: config.ram_bytes,
             profile: config.profile,
+            cache: config.cache,
             features: config.features,
             locked_write: config.locked_write,
             tdx_partition: config.tdx_partition,
             cache_bytes: config.cache_bytes,
             cache_ways: config.cache_ways,
+            wb_order: config.wb_order,
+            evict_rate: config.evict_rate,
+            packages: config.packages,
+            knobs: config.knobs,
             seed: config.seed,
             fast: config.fast,
         })?;
@@ -63,6 +68,7 @@ impl Machine {
             ram_bytes: config.ram_bytes,
             ram_below_4g: map.low_top(),
             phys_bits: features.maxphyaddr,
+            dma_device: config.dma_device,
             ..ChipsetConfig::default()
         });
         let board = Board::new(chipset);
@@ -81,7 +87,7 @@ impl Machine {
 
     /// Loads images through the encrypted datapath and puts the processor at their entry.
     pub fn boot(&mut self, bios: &mut Bios, images: &Images) -> Result<BootInfo, LoadError> {
-        firmware::boot_linux(&mut FirmwareCpu(&mut self.cpu), bios, images)
+        firmware::boot(&mut FirmwareCpu(&mut self.cpu), bios, images)
     }
 
     pub fn config(&self) -> &Config {

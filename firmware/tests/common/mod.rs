@@ -1,7 +1,7 @@
 //! A boot processor made of a flat memory and the MSRs that firmware touches.
 #![allow(dead_code)]
 
-use firmware::{BootCpu, EntryState, GpFault, MemoryMap};
+use firmware::{Bios, BootCpu, EntryState, GpFault, MemoryMap, Setup, power_on};
 use std::collections::BTreeMap;
 use x86::msr;
 
@@ -184,4 +184,48 @@ impl BootCpu for MockCpu {
     fn port_out(&mut self, port: u16, size: u8, value: u32) {
         self.ports.push((port, size, value));
     }
+}
+
+/// A machine of the `default` profile, powered on.
+pub fn machine(ram: u64) -> (MockCpu, Bios) {
+    let (mut cpu, memory) = MockCpu::default_profile(ram);
+    let bios = power_on(&mut cpu, &Setup::default(), &memory).unwrap();
+    (cpu, bios)
+}
+
+pub fn put(file: &mut [u8], at: usize, bytes: &[u8]) {
+    file[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+/// A program header.
+pub struct Ph {
+    pub vaddr: u64,
+    pub paddr: u64,
+    pub data: &'static [u8],
+    pub memsz: u64,
+}
+
+/// An ELF64 executable for x86-64.
+pub fn elf(entry: u64, headers: &[Ph]) -> Vec<u8> {
+    let mut file = vec![0; 64];
+    put(&mut file, 0, &[0x7F, b'E', b'L', b'F', 2, 1, 1]);
+    put(&mut file, 16, &2u16.to_le_bytes());
+    put(&mut file, 18, &62u16.to_le_bytes());
+    put(&mut file, 20, &1u32.to_le_bytes());
+    put(&mut file, 24, &entry.to_le_bytes());
+    put(&mut file, 32, &64u64.to_le_bytes());
+    put(&mut file, 52, &64u16.to_le_bytes());
+    put(&mut file, 54, &56u16.to_le_bytes());
+    put(&mut file, 56, &(headers.len() as u16).to_le_bytes());
+    let mut offset = 64 + 56 * headers.len() as u64;
+    for ph in headers {
+        file.extend(1u32.to_le_bytes());
+        file.extend(7u32.to_le_bytes());
+        for field in [offset, ph.vaddr, ph.paddr, ph.data.len() as u64, ph.memsz, 0x1000] {
+            file.extend(field.to_le_bytes());
+        }
+        offset += ph.data.len() as u64;
+    }
+    headers.iter().for_each(|ph| file.extend(ph.data));
+    file
 }

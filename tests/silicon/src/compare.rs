@@ -3,7 +3,7 @@
 use crate::generate::{operand_address, operand_bytes};
 use crate::layout::{arena_address, arena_index};
 use crate::rules::{Allowance, allowance};
-use crate::state::{COMPARED_FLAGS, Case, Fault, Outcome, State, fx};
+use crate::state::{COMPARED_FLAGS, Case, Fault, Outcome, SELECTORS, State, fx};
 
 /// A difference that no rule covers.
 #[derive(Debug, Clone)]
@@ -30,18 +30,22 @@ fn visible(fault: Option<Fault>) -> Option<Fault> {
 
 /// Everything that is not covered by the rules; empty if the outcomes agree. `used` is told the rows that were needed.
 pub fn compare(case: &Case, host: &Outcome, model: &Outcome, used: &mut dyn FnMut(usize)) -> Vec<Difference> {
-    let exact = differences(case, host, model, &Allowance::default());
+    let low_halves = case.bits == 32;
+    let exact = differences(case, host, model, &Allowance { low_halves, ..Allowance::default() });
     if exact.is_empty() {
         return exact;
     }
     let (mut allowed, rows) = allowance(case);
+    allowed.low_halves = low_halves;
     let host_fault = allowed.host_fault;
     if host.fault.is_some() || model.fault.is_some() {
         // An instruction that faulted has changed nothing, so nothing of it is undefined or approximate.
         allowed = Allowance {
             operand_fault: allowed.operand_fault,
             either_operand: allowed.either_operand,
+            compatibility_upper: allowed.compatibility_upper,
             tags: allowed.mmx_transition,
+            low_halves,
             ..Allowance::default()
         };
     }
@@ -52,6 +56,11 @@ pub fn compare(case: &Case, host: &Outcome, model: &Outcome, used: &mut dyn FnMu
         return vec![];
     }
     differences(case, host, model, &allowed)
+}
+
+/// The same for a program, whose instructions leave only AF undefined.
+pub fn compare_program(case: &Case, host: &Outcome, model: &Outcome) -> Vec<Difference> {
+    differences(case, host, model, &Allowance { flags: x86::flags::AF, ..Allowance::default() })
 }
 
 /// True for the faults that an access to an operand at `at` may raise.
@@ -78,7 +87,7 @@ fn differences(case: &Case, host: &Outcome, model: &Outcome, allowed: &Allowance
     let mut list = List(vec![]);
     let (hf, mf) = (visible(host.fault), visible(model.fault));
     let (at, len) = (operand_address(case), operand_bytes(case));
-    let memory_fault = |f: Option<Fault>| f.is_some_and(|f| (12..=14).contains(&f.vector));
+    let memory_fault = |f: Option<Fault>| f.is_some_and(|f| (10..=14).contains(&f.vector));
     let either = allowed.operand_fault && on_operand(hf, at, len) && on_operand(mf, at, len)
         || allowed.either_operand && memory_fault(hf) && memory_fault(mf);
     if hf != mf && !either {
@@ -97,13 +106,21 @@ fn differences(case: &Case, host: &Outcome, model: &Outcome, allowed: &Allowance
 }
 
 fn registers(h: &State, m: &State, allowed: &Allowance, list: &mut List) {
-    for n in 0..16 {
-        let ignored = allowed.gprs.iter().filter(|(r, _)| *r == n).fold(0, |a, (_, mask)| a | mask);
-        list.check(|| GPR_NAMES[n].into(), h.gpr[n] & !ignored, m.gpr[n] & !ignored);
+    let compatible = allowed.compatibility_upper && h.selectors[1] != SELECTORS[1] || allowed.low_halves;
+    for (n, name) in GPR_NAMES.iter().enumerate() {
+        let upper = if compatible { !0xFFFF_FFFF } else { 0 };
+        let upper = if allowed.low_halves && n >= 8 { u64::MAX } else { upper };
+        let ignored = upper | allowed.gprs.iter().filter(|(r, _)| *r == n).fold(0, |a, (_, mask)| a | mask);
+        list.check(|| (*name).into(), h.gpr[n] & !ignored, m.gpr[n] & !ignored);
     }
     list.check(|| "rip".into(), h.rip, m.rip);
     let flags = COMPARED_FLAGS & !allowed.flags;
     list.check(|| "rflags".into(), h.rflags & flags, m.rflags & flags);
+    for (n, name) in ["es", "cs", "ss", "ds", "fs", "gs"].iter().enumerate() {
+        // The kernel's IRET to a signal handler clears RPL of null selectors (SDM Vol. 2A, "IRET").
+        let model = if h.selectors[n] == 0 { m.selectors[n] & !3 } else { m.selectors[n] };
+        list.check(|| (*name).into(), h.selectors[n], model);
+    }
     list.check(|| "fs.base".into(), h.fs_base, m.fs_base);
     list.check(|| "gs.base".into(), h.gs_base, m.gs_base);
 }

@@ -1,8 +1,8 @@
 //! Executes one instruction in the interpreter: a processor in 64-bit mode at CPL 3, as Linux runs user code, with the
 //! arena in pages of a KeyID of their own.
 
-use crate::layout::{ARENA_BYTES, CODE, CODE_BYTES, EXIT_SLOT, PAGE, PAGES, SYSTEM, arena_address, in_code};
-use crate::state::{Case, Fault, Outcome, State, USER_FLAGS, fx, zero_arena};
+use crate::layout::{ARENA_BYTES, CODE, CODE_BYTES, PAGE, PAGES, SYSTEM, in_code};
+use crate::state::{Case, Fault, Outcome, SELECTORS, State, USER_FLAGS, fx, zero_arena};
 use cpu::Cpu;
 use cpu::exec::system::cpuid::CpuModel;
 use cpu::run::Stop;
@@ -89,8 +89,6 @@ mod pte {
 /// Linux's selectors (arch/x86/include/asm/segment.h), which user code can see.
 mod selector {
     pub const KERNEL_CS: u16 = 0x10;
-    pub const USER_DS: u16 = 0x2B;
-    pub const USER_CS: u16 = 0x33;
     pub const TSS: u16 = 0x40;
 }
 
@@ -115,6 +113,8 @@ const MTRR_DEF_TYPE: u64 = 0x806;
 
 /// Instructions that a REP string instruction may count as before that is a hang.
 const STEPS_MAX: u32 = 1 << 22;
+/// More instructions than any program executes.
+const PROGRAM_STEPS: u64 = 1 << 16;
 
 /// The processor and what its memory holds now.
 pub struct Interpreter {
@@ -150,7 +150,6 @@ impl Interpreter {
         let mut this = Interpreter { cpu, memory: zero_arena(), code: vec![0xCC; CODE_BYTES], used: (0, 0) };
         this.build_tables();
         this.enter_user_mode();
-        this.cpu.mem.load_image(PhysAddr(place::CODE), &[]);
         let whole = this.code.clone();
         this.load_code(0, &whole);
         for (i, bytes) in image.chunks(PAGE).enumerate() {
@@ -245,18 +244,20 @@ impl Interpreter {
         cpu.idtr = TableRegister { base: SYSTEM + place::IDT, limit: 0xFFF };
         cpu.tr = Segment { selector: selector::TSS, ar: ar::P | 11, limit: 0x67, base: SYSTEM + place::TSS };
         cpu.ldtr = Segment { selector: 0, ar: ar::UNUSABLE, limit: 0, base: 0 };
-        self.load_segments();
+        self.load_segments(&SELECTORS);
         let cpu = &mut *self.cpu;
         cpu.flush_tlb(true);
         cpu.drop_shortcuts();
     }
 
-    fn load_segments(&mut self) {
+    fn load_segments(&mut self, selectors: &[u16; 6]) {
         let cpu = &mut *self.cpu;
-        cpu.set_segment(sreg::CS, Segment::from_descriptor(selector::USER_CS, DESCRIPTORS[5]));
-        cpu.set_segment(sreg::SS, Segment::from_descriptor(selector::USER_DS, DESCRIPTORS[4]));
-        for s in [sreg::ES, sreg::DS, sreg::FS, sreg::GS] {
-            cpu.set_segment(s, Segment { selector: 0, ar: ar::UNUSABLE, limit: 0, base: 0 });
+        for (s, selector) in selectors.iter().enumerate() {
+            let segment = match usize::from(*selector >> 3) {
+                0 => Segment { selector: 0, ar: ar::UNUSABLE, limit: 0, base: 0 },
+                n => Segment::from_descriptor(*selector, DESCRIPTORS[n - 1]),
+            };
+            cpu.set_segment(s, segment);
         }
         cpu.set_cpl(3);
         cpu.update_mode();
@@ -273,6 +274,11 @@ impl Interpreter {
 
     /// Puts the case into memory: what differs from what is there.
     fn load_memory(&mut self, case: &Case) {
+        self.load_code_of(case);
+        self.load_arena(case);
+    }
+
+    fn load_code_of(&mut self, case: &Case) {
         let (at, end) = ((case.pre.rip - CODE) as usize, (case.pre.rip - CODE) as usize + case.bytes.len());
         let (from, to) = (self.used.0.min(at), self.used.1.max(end));
         let fresh = self.used == (0, 0);
@@ -288,6 +294,9 @@ impl Interpreter {
             self.load_code(from, &piece);
         }
         self.used = (at, end);
+    }
+
+    fn load_arena(&mut self, case: &Case) {
         for index in (0..ARENA_BYTES).step_by(64) {
             if self.memory[index..index + 64] != case.memory[index..index + 64] {
                 let bus = self.arena_bus(index);
@@ -297,8 +306,8 @@ impl Interpreter {
     }
 
     fn load_registers(&mut self, pre: &State) {
-        if self.cpu.cpl != 3 {
-            self.load_segments();
+        if self.cpu.cpl != 3 || (0..6).any(|s| self.cpu.segments[s].selector != pre.selectors[s]) {
+            self.load_segments(&pre.selectors);
         }
         let cpu = &mut *self.cpu;
         cpu.regs[..16].copy_from_slice(&pre.gpr);
@@ -336,6 +345,9 @@ impl Interpreter {
         out.rflags = cpu.rflags();
         out.fs_base = cpu.segments[sreg::FS].base;
         out.gs_base = cpu.segments[sreg::GS].base;
+        for s in 0..6 {
+            out.selectors[s] = cpu.segments[s].selector;
+        }
         out.fx = [0; 512];
         for n in 0..16 {
             out.set_xmm(n, cpu.xmm[n]);
@@ -365,6 +377,7 @@ impl Interpreter {
         while self.cpu.cpl == 3 && self.cpu.rip() == case.pre.rip && stop == Stop::Icount {
             steps += 1;
             if steps == STEPS_MAX {
+                self.forget_memory();
                 return Err("a repeated instruction does not end".into());
             }
             stop = self.one();
@@ -375,13 +388,42 @@ impl Interpreter {
         }
         if self.cpu.cpl == 3 && stop != Stop::Icount {
             self.cpu.activity = cpu::state::Activity::Running;
-            self.memory.fill(0xEE);
+            self.forget_memory();
             return Err(format!("the interpreter stopped: {stop:?} after {:x?}", self.cpu.last_exception));
         }
         self.store_registers(&mut out.state);
         out.fault = None;
         if self.cpu.cpl != 3 {
             self.take_fault(out)?;
+        }
+        self.store_memory(out);
+        Ok(())
+    }
+
+    /// Executes a program: the case's bytes up to the INT3 behind them. With `again` the code of the last case is still
+    /// in place, decoded.
+    ///
+    /// # Errors
+    /// As [`Interpreter::run`].
+    pub fn run_program(&mut self, case: &Case, again: bool, out: &mut Outcome) -> Result<(), String> {
+        if !again {
+            self.load_code_of(case);
+        }
+        self.load_arena(case);
+        self.load_registers(&case.pre);
+        let until = self.cpu.icount() + PROGRAM_STEPS;
+        let stop = self.cpu.run(until);
+        if stop != Stop::HaltedDisabled || self.cpu.cpl != 0 {
+            self.forget_memory();
+            self.cpu.activity = cpu::state::Activity::Running;
+            return Err(format!("the interpreter stopped: {stop:?} after {:x?}", self.cpu.last_exception));
+        }
+        self.store_registers(&mut out.state);
+        self.take_fault(out)?;
+        let end = case.pre.rip + case.bytes.len() as u64;
+        if out.fault.is_some_and(|f| f.vector == 3) && out.state.rip == end + 1 {
+            out.fault = None;
+            out.state.rip = end;
         }
         self.store_memory(out);
         Ok(())
@@ -411,12 +453,15 @@ impl Interpreter {
         out.state.rflags = pop();
         out.state.gpr[4] = pop();
         let ss = pop();
-        if (cs, ss) != (u64::from(selector::USER_CS), u64::from(selector::USER_DS)) {
-            return Err(format!("vector {vector} pushed CS {cs:#x}, SS {ss:#x}"));
-        }
+        (out.state.selectors[sreg::CS], out.state.selectors[sreg::SS]) = (cs as u16, ss as u16);
         let cr2 = if vector == 14 { self.cpu.cr2 } else { 0 };
         out.fault = Some(Fault { vector, error, cr2 });
         Ok(())
+    }
+
+    /// After a run that was given up: the next case writes all of its memory.
+    fn forget_memory(&mut self) {
+        self.memory.iter_mut().for_each(|b| *b = !*b);
     }
 
     fn store_memory(&mut self, out: &mut Outcome) {
@@ -439,11 +484,4 @@ fn tag_of(register: u128) -> u16 {
         (0 | 0x7FFF, _) | (_, 0) => 2,
         _ => 0,
     }
-}
-
-const _: () = assert!(EXIT_SLOT == CODE);
-
-/// Address of an arena index, for reports.
-pub fn address_of(index: usize) -> u64 {
-    arena_address(index)
 }

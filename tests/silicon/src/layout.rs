@@ -6,6 +6,8 @@ pub const CODE: u64 = 0x1000_0000;
 pub const CODE_BYTES: usize = 2 * PAGE;
 /// Address of the last jump's target, at the start of the code pages.
 pub const EXIT_SLOT: u64 = CODE;
+/// A far jump of 32-bit code to here goes on at the exit slot's target.
+pub const EXIT_FROM_32: u64 = CODE + 0x10;
 /// Cases are placed from here on.
 pub const CODE_FIRST: u64 = CODE + 0x40;
 
@@ -58,7 +60,7 @@ pub fn arena_address(index: usize) -> u64 {
 pub fn harmless(linear: u64) -> bool {
     const VSYSCALL: u64 = 0xFFFF_FFFF_FF60_0000;
     let system = linear.wrapping_sub(SYSTEM) < SYSTEM_BYTES;
-    !system && (linear < 0xFFFF_0000 || linear >= 0x7FFF_FFFF_F000) && linear & !0xFFF != VSYSCALL
+    !system && !(0xFFFF_0000..0x7FFF_FFFF_F000).contains(&linear) && linear & !0xFFF != VSYSCALL
 }
 
 /// True in the two code pages.

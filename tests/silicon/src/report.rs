@@ -6,7 +6,7 @@ use crate::generate::operand_address;
 use crate::layout::arena_index;
 use crate::rules::RULES;
 use crate::state::{Case, fx};
-use iced_x86::{Code, Formatter, GasFormatter};
+use iced_x86::{Code, Decoder, DecoderOptions, Formatter, GasFormatter};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
@@ -32,6 +32,12 @@ pub struct Report {
     pub mismatches: BTreeMap<Code, Mismatch>,
     /// Cases that the interpreter could not finish.
     pub failures: Vec<(u64, Case, String)>,
+    pub programs: u64,
+    /// Their instructions, and the programs that ended in an exception.
+    pub program_parts: u64,
+    pub program_faults: u64,
+    /// Programs that did not agree, cut down to the parts that matter.
+    pub program_mismatches: Vec<(u64, Case, Result<Vec<Difference>, String>)>,
     pub skipped: Vec<(Code, Skip)>,
     pub forms: Vec<Form>,
 }
@@ -39,7 +45,7 @@ pub struct Report {
 impl Report {
     /// True if everything agreed.
     pub fn agreed(&self) -> bool {
-        self.mismatches.is_empty() && self.failures.is_empty()
+        self.mismatches.is_empty() && self.failures.is_empty() && self.program_mismatches.is_empty()
     }
 
     /// Adds a case that did not agree.
@@ -59,6 +65,10 @@ impl Report {
             }
         }
     }
+}
+
+fn line(f: &mut fmt::Formatter<'_>, d: &Difference) -> fmt::Result {
+    writeln!(f, "      {:<14} host {:<36} model {}", d.what, d.host, d.model)
 }
 
 fn disassembly(case: &Case) -> String {
@@ -117,12 +127,26 @@ impl fmt::Display for Report {
             writeln!(f, "{code:?}: {} mismatches", m.count)?;
             describe(f, m.index, &m.case)?;
             for d in &m.differences {
-                writeln!(f, "      {:<14} host {:<36} model {}", d.what, d.host, d.model)?;
+                line(f, d)?;
             }
         }
         for (index, case, why) in self.failures.iter().take(20) {
             writeln!(f, "{:?}: {why}", case.insn.code())?;
             describe(f, *index, case)?;
+        }
+        for (index, case, result) in self.program_mismatches.iter().take(20) {
+            writeln!(f, "program {index}:")?;
+            let decoder = Decoder::with_ip(64, &case.bytes, case.pre.rip, DecoderOptions::NONE);
+            for insn in decoder {
+                let mut text = String::new();
+                GasFormatter::new().format(&insn, &mut text);
+                writeln!(f, "    {:#x}: {text}", insn.ip())?;
+            }
+            describe(f, *index, case)?;
+            match result {
+                Ok(differences) => differences.iter().try_for_each(|d| line(f, d))?,
+                Err(why) => writeln!(f, "      {why}")?,
+            }
         }
         let mut skips: BTreeMap<Skip, Vec<Code>> = BTreeMap::new();
         for (code, skip) in &self.skipped {
@@ -146,6 +170,9 @@ impl fmt::Display for Report {
             writeln!(f, "table: {}: {n} cases", RULES[*row].name)?;
         }
         let wrong: u64 = self.mismatches.values().map(|m| m.count).sum();
+        let (parts, faults) = (self.program_parts, self.program_faults);
+        writeln!(f, "{} programs of {parts} instructions, {faults} ended in an exception", self.programs)?;
+        writeln!(f, "{} programs did not agree", self.program_mismatches.len())?;
         write!(f, "{wrong} mismatches in {} instructions, {} failures", self.mismatches.len(), self.failures.len())
     }
 }

@@ -30,11 +30,11 @@ impl Rng {
     /// The generator of case `index` under `seed`.
     pub fn new(seed: u64, index: u64) -> Rng {
         let mut r = Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ index.wrapping_mul(0xD1B5_4A32_D192_ED03));
-        r.next();
+        r.bits();
         r
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -44,7 +44,7 @@ impl Rng {
 
     /// Below `n`, which is not 0.
     pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
+        self.bits() % n
     }
 
     /// True once in `n` times.
@@ -63,8 +63,8 @@ impl Rng {
             2 => self.pick(&EDGES).wrapping_add(self.below(5)).wrapping_sub(2),
             3 => self.below(256),
             4 => (self.below(512) as i64 - 256) as u64,
-            5 => self.next() >> self.below(64),
-            _ => self.next(),
+            5 => self.bits() >> self.below(64),
+            _ => self.bits(),
         }
     }
 
@@ -93,11 +93,11 @@ impl Rng {
             0x7FFF_FFFF,
         ];
         match self.below(8) {
-            0..=3 => self.pick(&EDGES) | (self.next() as u32 & 1) << 31,
+            0..=3 => self.pick(&EDGES) | (self.bits() as u32 & 1) << 31,
             // Near 1, where rounding is visible.
-            4 | 5 => (self.next() as u32 & 0x807F_FFFF) | (0x7F - 12 + self.below(24) as u32) << 23,
+            4 | 5 => (self.bits() as u32 & 0x807F_FFFF) | (0x7F - 12 + self.below(24) as u32) << 23,
             6 => ((self.below(4000) as i32 - 2000) as f32 / 4.0).to_bits(),
-            _ => self.next() as u32,
+            _ => self.bits() as u32,
         }
     }
 
@@ -126,10 +126,10 @@ impl Rng {
             0x7FFF_FFFF_FFFF_FFFF,
         ];
         match self.below(8) {
-            0..=3 => self.pick(&EDGES) | self.next() << 63,
-            4 | 5 => (self.next() & 0x800F_FFFF_FFFF_FFFF) | (0x3FF - 30 + self.below(60)) << 52,
+            0..=3 => self.pick(&EDGES) | self.bits() << 63,
+            4 | 5 => (self.bits() & 0x800F_FFFF_FFFF_FFFF) | (0x3FF - 30 + self.below(60)) << 52,
             6 => ((self.below(4000) as i64 - 2000) as f64 / 4.0).to_bits(),
-            _ => self.next(),
+            _ => self.bits(),
         }
     }
 
@@ -147,23 +147,23 @@ impl Rng {
             0x8000_0080_0000_0000,
             0x8000_0000_0000_0400,
         ];
-        let sign = self.next() & 0x8000;
+        let sign = self.bits() & 0x8000;
         let (exponent, significand) = match self.below(12) {
             0 => (0, 0),
             1 => (0x3FFF, 1 << 63),
-            2 => (0, self.next() >> 1),
+            2 => (0, self.bits() >> 1),
             3 => (0x7FFF, self.pick(&[1 << 63, 3 << 62, 1 << 63 | 1, u64::MAX])),
             4 => (self.pick(&EXPONENTS), self.pick(&SIGNIFICANDS)),
             5 => (0x3FFF - 16 + self.below(32), self.pick(&SIGNIFICANDS)),
             // Unnormals, pseudo-infinities, pseudo-NaNs, pseudo-denormals.
-            6 => (self.pick(&EXPONENTS), self.next()),
+            6 => (self.pick(&EXPONENTS), self.bits()),
             7 => {
                 let n = self.int() >> self.below(32);
                 if n == 0 { (0, 0) } else { (0x403E - u64::from(n.leading_zeros()), n << n.leading_zeros()) }
             }
-            8 | 9 => (0x3FFF - 40 + self.below(80), self.next() | 1 << 63),
-            10 => (0x3FFF - 2 + self.below(4), self.next() | 1 << 63),
-            _ => (self.next() & 0x7FFF, self.next() | 1 << 63),
+            8 | 9 => (0x3FFF - 40 + self.below(80), self.bits() | 1 << 63),
+            10 => (0x3FFF - 2 + self.below(4), self.bits() | 1 << 63),
+            _ => (self.bits() & 0x7FFF, self.bits() | 1 << 63),
         };
         u128::from(sign | exponent) << 64 | u128::from(significand)
     }
@@ -177,7 +177,7 @@ impl Rng {
             5 => (0..8).fold(0, |v, i| v | u128::from(self.int() as u16) << (16 * i)),
             // Few different bytes, for comparisons of strings.
             6 => (0..16).fold(0, |v, i| v | u128::from(self.pick(&[0u8, b'a', b'b', b'c', 0x80, 0xFF])) << (8 * i)),
-            _ => u128::from(self.next()) | u128::from(self.next()) << 64,
+            _ => u128::from(self.bits()) | u128::from(self.bits()) << 64,
         }
     }
 }

@@ -24,6 +24,10 @@ pub struct Allowance {
     pub operand_fault: bool,
     /// The host faults although nothing is accessed.
     pub host_fault: bool,
+    /// Upper halves of all general registers, and R8 to R15: the case is 32-bit code.
+    pub low_halves: bool,
+    /// Upper halves of general registers, if the case ended in compatibility mode.
+    pub compatibility_upper: bool,
     /// Which of two operands that fault is reported.
     pub either_operand: bool,
     /// TOP and tags.
@@ -142,6 +146,24 @@ fn destination(case: &Case, a: &mut Allowance) {
 fn is_x87(insn: &Instruction) -> bool {
     use iced_x86::CpuidFeature as F;
     insn.cpuid_features().iter().any(|f| matches!(f, F::FPU | F::FPU287 | F::FPU387))
+}
+
+/// True for codes to which no row but that of flags ever applies.
+pub fn defined_everywhere(code: Code) -> bool {
+    use Mnemonic as M;
+    use iced_x86::{CpuidFeature as F, OpCodeOperandKind as K};
+    let families = [F::FPU, F::FPU287, F::FPU387, F::MMX, F::FXSR, F::XSAVE, F::XSAVEOPT];
+    let op = code.op_code();
+    let x87_or_mmx = code.cpuid_features().iter().any(|f| families.contains(f))
+        || op.op_kinds().iter().any(|k| matches!(k, K::mm_or_mem | K::mm_reg | K::mm_rm));
+    // Selectors would be random.
+    let selectors = matches!(code.mnemonic(), M::Lar | M::Lsl | M::Verr | M::Verw | M::Lss | M::Lfs | M::Lgs)
+        || matches!(code.mnemonic(), M::Mov | M::Pop)
+            && op.op_kinds().iter().any(|k| matches!(k, K::seg_reg | K::fs | K::gs));
+    let undefined = matches!(code.mnemonic(), M::Shld | M::Shrd | M::Bsf | M::Bsr | M::Bswap)
+        || matches!(code.mnemonic(), M::Rcpps | M::Rcpss | M::Rsqrtps | M::Rsqrtss)
+        || matches!(code, Code::Cmpxchg_rm32_r32 | Code::Movsxd_r16_rm16);
+    !(x87_or_mmx || selectors || undefined)
 }
 
 /// x87 instructions that define C0, C2 and C3, or leave all of them alone.
@@ -282,18 +304,11 @@ pub const RULES: &[Rule] = &[
         allow: |_, a| a.operand_fault = true,
     },
     Rule {
-        name: "MASKMOVQ and MASKMOVDQU with a mask of zeros",
+        name: "bytes that MASKMOVQ and MASKMOVDQU do not store",
         source: "SDM Vol. 2B, MASKMOVQ: \"Exceptions associated with addressing memory and page faults may still be \
                  signaled (implementation dependent)\"",
-        bound: "nothing is stored",
-        applies: |c| match mnemonic(c) {
-            Mnemonic::Maskmovdqu => c.pre.xmm(c.insn.op2_register().number()) & ZERO_MASK == 0,
-            Mnemonic::Maskmovq => {
-                let n = c.insn.op2_register().number() + 8 - c.pre.top();
-                c.pre.st(n & 7) & ZERO_MASK & u128::from(u64::MAX) == 0
-            }
-            _ => false,
-        },
+        bound: "the host may fault where the model has nothing to store",
+        applies: |c| matches!(mnemonic(c), Mnemonic::Maskmovdqu | Mnemonic::Maskmovq),
         allow: |_, a| a.host_fault = true,
     },
     Rule {
@@ -305,9 +320,38 @@ pub const RULES: &[Rule] = &[
             use Mnemonic as M;
             let strings =
                 [M::Movsb, M::Movsw, M::Movsd, M::Movsq, M::Cmpsb, M::Cmpsw, M::Cmpsd, M::Cmpsq].contains(&mnemonic(c));
-            strings && c.insn.is_string_instruction() || mnemonic(c) == M::Call
+            let far = matches!(mnemonic(c), M::Call | M::Retf | M::Iret | M::Iretd | M::Iretq)
+                || matches!(mnemonic(c), M::Pusha | M::Pushad)
+                || mnemonic(c) == M::Pop && c.insn.op0_register().is_segment_register();
+            strings && c.insn.is_string_instruction() || far
         },
         allow: |_, a| a.either_operand = true,
+    },
+    Rule {
+        name: "PUSH of a segment register with a 32-bit operand size",
+        source: "SDM Vol. 2B, PUSH: recent Intel processors \"perform a 16-bit move, leaving the upper portion of the stack \
+                 location unmodified\"; AMD processors zero-extend",
+        bound: "the selector agrees",
+        applies: |c| mnemonic(c) == Mnemonic::Push && c.bits == 32 && c.insn.op0_register().is_segment_register(),
+        allow: |_, a| a.memory.push((2, 2)),
+    },
+    Rule {
+        name: "LAR: bits 19:16",
+        source: "SDM Vol. 2A, LAR: \"masked by 00FxFF00H, where 'x' indicates that the four corresponding bits ... are \
+                 undefined\"",
+        bound: "the other bits agree",
+        applies: |c| mnemonic(c) == Mnemonic::Lar,
+        allow: |c, a| a.gprs.push((c.insn.op0_register().number(), 0xF_0000)),
+    },
+    Rule {
+        name: "transfers to compatibility mode: bits 63:32 of general registers",
+        source: "SDM Vol. 1, section 3.4.1.1: \"undefined when switching from 64-bit to 32-bit modes\"",
+        bound: "bits 31:0 agree",
+        applies: |c| {
+            use Mnemonic as M;
+            matches!(mnemonic(c), M::Jmp | M::Call | M::Retf | M::Iret | M::Iretd | M::Iretq)
+        },
+        allow: |_, a| a.compatibility_upper = true,
     },
     Rule {
         name: "MMX transition before a fault",
@@ -338,9 +382,6 @@ pub const RULES: &[Rule] = &[
         allow: |_, a| a.gprs.push((5, !0xFFFF)),
     },
 ];
-
-/// Bit 7 of every byte.
-const ZERO_MASK: u128 = 0x8080_8080_8080_8080_8080_8080_8080_8080;
 
 fn is_comparison(m: Mnemonic) -> bool {
     use Mnemonic as M;

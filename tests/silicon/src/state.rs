@@ -18,7 +18,12 @@ pub struct State {
     pub rflags: u64,
     pub fs_base: u64,
     pub gs_base: u64,
+    /// Selectors by segment register number, [`SELECTORS`] before every case.
+    pub selectors: [u16; 6],
 }
+
+/// ES, CS, SS, DS, FS and GS as Linux runs 64-bit user code.
+pub const SELECTORS: [u16; 6] = [0, 0x33, 0x2B, 0, 0, 0];
 
 /// Offsets in an FXSAVE image.
 pub mod fx {
@@ -37,7 +42,15 @@ pub mod fx {
 
 impl Default for State {
     fn default() -> Self {
-        let mut s = State { fx: [0; 512], gpr: [0; 16], rip: 0, rflags: USER_FLAGS, fs_base: 0, gs_base: 0 };
+        let mut s = State {
+            fx: [0; 512],
+            gpr: [0; 16],
+            rip: 0,
+            rflags: USER_FLAGS,
+            fs_base: 0,
+            gs_base: 0,
+            selectors: SELECTORS,
+        };
         s.set16(fx::FCW, 0x37F);
         s.set_mxcsr(0x1F80);
         s
@@ -90,6 +103,9 @@ impl State {
     }
 }
 
+/// The same for 32-bit user code. CS is its 32-bit code segment.
+pub const SELECTORS_32: [u16; 6] = [0x2B, 0x23, 0x2B, 0x2B, 0, 0];
+
 /// An exception that the instruction raised. RIP of the frame is in [`State::rip`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
@@ -128,6 +144,8 @@ pub struct Case {
     pub bytes: Vec<u8>,
     /// Decoded at its address.
     pub insn: iced_x86::Instruction,
+    /// 64, or 32 for compatibility mode.
+    pub bits: u32,
     /// RIP is its address.
     pub pre: State,
     pub memory: Box<Arena>,

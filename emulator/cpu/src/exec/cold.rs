@@ -36,6 +36,12 @@ pub fn cold_end(cpu: &mut Cpu, op: At) {
     }
 }
 
+/// The same for instructions that reach the board, change what it may do, or let time pass.
+pub fn cold_attend(cpu: &mut Cpu, op: At) {
+    cpu.attention = true;
+    cold_end(cpu, op)
+}
+
 /// The instruction set RIP: [`Cpu::next_ip`] stands.
 #[cold]
 #[inline(never)]

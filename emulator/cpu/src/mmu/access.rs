@@ -5,7 +5,7 @@ use super::{Access, FlushKind, Privilege};
 use crate::block::LineCheck;
 use crate::operand::canonical;
 use crate::state::{Cpu, slot};
-use mem::{BusAddr, Event, FramePtr, KeyId, MemType, deny};
+use mem::{BusAddr, Event, FramePtr, MemType, deny};
 use x86::Exception;
 use x86::cr::{cr0, cr4};
 use x86::segment::sreg;
@@ -245,11 +245,20 @@ impl Cpu {
         self.settle();
     }
 
+    /// The address that devices decode: without the KeyID, which is reported (MC-31).
+    pub(crate) fn device_address(&mut self, bus: BusAddr) -> u64 {
+        let layout = self.mem.layout();
+        let keyid = layout.keyid(bus);
+        if keyid.0 != 0 {
+            self.mem.events_mut().push(Event::KeyidOnMmio { address: bus, keyid });
+        }
+        layout.mem(bus).0
+    }
+
     /// Device registers: accesses of 1, 2, 4 or 8 naturally aligned bytes; others are split into bytes. KeyID bits are
     /// dropped (MC-31).
     fn read_device(&mut self, bus: BusAddr, buf: &mut [u8]) {
-        self.note_device_keyid(bus);
-        let address = self.mem.layout().mem(bus).0;
+        let address = self.device_address(bus);
         let (now, id) = (self.now(), self.id);
         let n = buf.len();
         if n.is_power_of_two() && n <= 8 && address.is_multiple_of(n as u64) {
@@ -261,11 +270,11 @@ impl Cpu {
             }
         }
         self.leave_block = true;
+        self.attention = true;
     }
 
     fn write_device(&mut self, bus: BusAddr, bytes: &[u8]) {
-        self.note_device_keyid(bus);
-        let address = self.mem.layout().mem(bus).0;
+        let address = self.device_address(bus);
         let (now, id) = (self.now(), self.id);
         let n = bytes.len();
         if n.is_power_of_two() && n <= 8 && address.is_multiple_of(n as u64) {
@@ -278,13 +287,7 @@ impl Cpu {
             }
         }
         self.leave_block = true;
-    }
-
-    fn note_device_keyid(&mut self, address: BusAddr) {
-        let keyid = self.mem.layout().keyid(address);
-        if keyid != KeyId(0) {
-            self.mem.events_mut().push(Event::KeyidOnMmio { address, keyid });
-        }
+        self.attention = true;
     }
 
     /// The translation of a linear address for an access, from the TLB or by a walk.
@@ -298,23 +301,28 @@ impl Cpu {
             }
             // The dirty bit is to be set, or the access faults, which drops the translation (SDM Vol. 3A, section
             // 4.10.4.1): the tables decide.
-            self.drop_translation(side, vpage, pcid);
+            self.drop_translation(side, Translation { pcid, ..t });
         }
         let t = if self.cr0 & cr0::PG == 0 { self.unpaged(linear) } else { self.walk(linear, access, privilege)? };
+        if side == Side::Fetch && self.cpl != 3 && t.props & prop::G == 0 {
+            self.supervisor_fetch_non_global = true;
+        }
         if let Some(replaced) = self.tlb.insert(side, t) {
             match side {
-                Side::Data => self.fast.clear_page(replaced << 12),
-                Side::Fetch => self.blocks.break_links(),
+                Side::Data => self.fast.clear_page(replaced.vpage << 12),
+                Side::Fetch => self.fetch_translation_went(replaced),
             }
         }
         Ok(t)
     }
 
-    fn drop_translation(&mut self, side: Side, vpage: u64, pcid: u16) {
-        self.tlb.invalidate(vpage, pcid, true);
-        match side {
-            Side::Data => self.fast.clear_page(vpage << 12),
-            Side::Fetch => self.blocks.break_links(),
+    fn drop_translation(&mut self, side: Side, t: Translation) {
+        let fetch_went = self.tlb.invalidate(t.vpage, t.pcid, true);
+        if side == Side::Data {
+            self.fast.clear_page(t.vpage << 12);
+        }
+        if fetch_went {
+            self.fetch_translation_went(t);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What drops translations and the host's shortcuts (SDM Vol. 3A, section 4.10.4).
 
+use super::tlb::{Translation, prop};
 use crate::state::Cpu;
 use crate::trace::{Flush, What};
 use mem::{BusAddr, Event, KeyId, MemType, deny};
@@ -49,62 +50,98 @@ impl Cpu {
     pub fn flush_tlb(&mut self, include_global: bool) {
         if include_global {
             self.tlb.flush_all();
+            self.blocks.generations.replace_supervisor();
+            self.supervisor_fetch_non_global = false;
         } else {
             self.tlb.flush_non_global();
         }
+        self.blocks.generations.replace_all_user();
         self.note(self.ip, What::Flush(if include_global { Flush::All } else { Flush::NonGlobal }));
-        self.translations_changed();
+        self.address_space_changed();
     }
 
     /// MOV to CR3 without PCIDs flushes PCID 0; with PCIDs and bit 63 clear the new PCID; INVPCID type 1 its operand's.
     pub fn flush_pcid(&mut self, pcid: u16) {
         self.tlb.flush_pcid(pcid);
+        self.blocks.generations.replace_user(pcid);
         self.note(self.ip, What::Flush(Flush::Pcid(pcid)));
-        self.translations_changed();
+        self.address_space_changed();
+    }
+
+    /// MOV to CR3 that keeps translations (bit 63 with CR4.PCIDE = 1): the current PCID changed, so what is found by linear
+    /// address alone no longer applies.
+    pub fn switch_pcid(&mut self) {
+        self.address_space_changed();
     }
 
     /// INVLPG: one page of the current PCID, and its global translation.
     pub fn invalidate_page(&mut self, linear: u64) {
         let pcid = self.pcid();
-        self.tlb.invalidate(linear >> 12, pcid, true);
-        self.note(self.ip, What::Flush(Flush::Page { linear, pcid }));
-        self.page_translations_changed(linear);
+        let fetch_went = self.tlb.invalidate(linear >> 12, pcid, true);
+        self.page_translation_changed(linear, pcid, fetch_went);
     }
 
     /// INVPCID type 0: one page's non-global translation of one PCID.
     pub fn invalidate_pcid_page(&mut self, pcid: u16, linear: u64) {
-        self.tlb.invalidate(linear >> 12, pcid, false);
-        self.note(self.ip, What::Flush(Flush::Page { linear, pcid }));
-        self.page_translations_changed(linear);
+        let fetch_went = self.tlb.invalidate(linear >> 12, pcid, false);
+        self.page_translation_changed(linear, pcid, fetch_went);
     }
 
-    fn page_translations_changed(&mut self, linear: u64) {
+    fn page_translation_changed(&mut self, linear: u64, pcid: u16, fetch_went: bool) {
+        self.note(self.ip, What::Flush(Flush::Page { linear, pcid }));
         // A large page leaves with all its pieces, whose fast-path entries are elsewhere.
         if self.tlb.may_have_large(linear >> 12) {
             self.fast.clear();
         } else {
             self.fast.clear_page(linear);
         }
-        self.blocks.break_links();
+        if fetch_went {
+            self.blocks.generations.replace_supervisor();
+            self.blocks.generations.replace_user(pcid);
+            self.select_generation();
+        }
     }
 
-    /// The address space may have changed: shortcuts by linear address go, translations stay (MOV to CR3 with bit 63
-    /// set).
-    pub fn translations_changed(&mut self) {
+    /// A fetch translation was replaced or dropped: shortcuts of its class go with it.
+    pub(super) fn fetch_translation_went(&mut self, t: Translation) {
+        let user = t.props & prop::U != 0;
+        if user {
+            self.blocks.generations.replace_user(t.pcid);
+        }
+        // Without SMEP supervisor code may run from user pages.
+        if !user || self.cr4 & cr4::SMEP == 0 {
+            self.blocks.generations.replace_supervisor();
+        }
+        self.select_generation();
+    }
+
+    /// What linear addresses mean has changed, for user code at least: shortcuts by linear address go. Supervisor code's
+    /// stay if all of it is in global pages.
+    fn address_space_changed(&mut self) {
         self.fast.clear();
-        self.blocks.break_links();
+        if self.supervisor_fetch_non_global {
+            self.blocks.generations.replace_supervisor();
+        }
+        self.select_generation();
     }
 
-    /// MOV to CR3 that keeps translations (bit 63 with CR4.PCIDE = 1): the current PCID changed, so what is found by linear
-    /// address alone no longer applies.
-    pub fn switch_pcid(&mut self) {
-        self.translations_changed();
+    /// Makes the number of the current privilege and PCID the one that links and jumps are checked against.
+    pub(crate) fn select_generation(&mut self) {
+        self.blocks.link_generation = self.blocks.generations.of(self.cpl == 3, self.pcid());
     }
 
     /// CR0, CR4, EFER, MTRRs or PAT changed what cached translations mean: everything derived is dropped.
     pub fn drop_shortcuts(&mut self) {
         self.types.clear();
-        self.translations_changed();
+        self.fast.clear();
+        self.drop_code_shortcuts();
+    }
+
+    /// Voids all links between pages and the jump cache.
+    pub(crate) fn drop_code_shortcuts(&mut self) {
+        self.blocks.generations.replace_supervisor();
+        self.blocks.generations.replace_all_user();
+        self.select_generation();
     }
 
     /// [`Cpu::memory_type`] through a small cache. `page` is a bus address.

@@ -50,7 +50,7 @@ const EMPTY: Entry =
 const PCIDS: usize = 4096;
 /// Entries of the data TLB and of the instruction TLB.
 const DATA_ENTRIES: usize = 4096;
-const FETCH_ENTRIES: usize = 1024;
+const FETCH_ENTRIES: usize = 4096;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,8 +112,8 @@ impl Tlb {
         (e.t.vpage == vpage && e.id == self.global_id).then_some(e.t)
     }
 
-    /// Adds a translation. Returns the linear page whose live translation it replaced, if another page's.
-    pub fn insert(&mut self, side: Side, t: Translation) -> Option<u64> {
+    /// Adds a translation. Returns the live translation of another page that it replaced.
+    pub fn insert(&mut self, side: Side, t: Translation) -> Option<Translation> {
         let global = t.props & prop::G != 0;
         let id = if global { self.global_id } else { self.ids[usize::from(t.pcid) & (PCIDS - 1)] };
         if t.props & prop::LARGE != 0 {
@@ -127,7 +127,7 @@ impl Tlb {
         let at = ((t.vpage ^ salt) & (table.len() as u64 - 1)) as usize;
         let old = std::mem::replace(&mut table[at], Entry { id, t });
         let live = old.id == self.global_id || old.id == self.ids[usize::from(old.t.pcid) & (PCIDS - 1)];
-        (live && old.t.vpage != t.vpage && old.t.vpage != u64::MAX).then_some(old.t.vpage)
+        (live && old.t.vpage != t.vpage && old.t.vpage != u64::MAX).then_some(old.t)
     }
 
     /// Drops everything, global translations included.
@@ -167,32 +167,37 @@ impl Tlb {
         self.next_id
     }
 
-    /// Drops one page for a PCID, and its global translation if `global`; a large page goes whole.
-    pub fn invalidate(&mut self, vpage: u64, pcid: u16, global: bool) {
+    /// Drops one page for a PCID, and its global translation if `global`; a large page goes whole. True if a fetch
+    /// translation went.
+    pub fn invalidate(&mut self, vpage: u64, pcid: u16, global: bool) -> bool {
         let id = self.ids[usize::from(pcid) & (PCIDS - 1)];
         let global_id = self.global_id;
         let matches = |e: &Entry| e.id == id || global && e.id == global_id;
-        for table in [&mut self.data, &mut self.fetch] {
+        let mut fetch_went = false;
+        for (is_fetch, table) in [(false, &mut self.data), (true, &mut self.fetch)] {
             let mask = table.len() as u64 - 1;
             for at in [(vpage ^ spread(pcid)) & mask, vpage & mask] {
                 let e = &mut table[at as usize];
                 if e.t.vpage == vpage && matches(e) {
                     *e = EMPTY;
+                    fetch_went |= is_fetch;
                 }
             }
         }
         if self.large & region_bit(vpage) == 0 {
-            return;
+            return fetch_went;
         }
         // Pieces of the large page that covers this address: 2 MiB at least; a 1-GiB page's other pieces as well.
-        for table in [&mut self.data, &mut self.fetch] {
+        for (is_fetch, table) in [(false, &mut self.data), (true, &mut self.fetch)] {
             for e in table.iter_mut() {
-                if e.t.vpage != u64::MAX && e.t.props & prop::LARGE != 0 && e.t.vpage >> 18 == vpage >> 18 && matches(e)
-                {
+                let piece = e.t.vpage != u64::MAX && e.t.props & prop::LARGE != 0 && e.t.vpage >> 18 == vpage >> 18;
+                if piece && matches(e) {
                     *e = EMPTY;
+                    fetch_went |= is_fetch;
                 }
             }
         }
+        fetch_went
     }
 
     /// False if no piece of a large page can be cached for this page's region.
@@ -248,6 +253,6 @@ mod tests {
     fn a_replaced_live_translation_is_reported() {
         let mut tlb = Tlb::default();
         assert_eq!(tlb.insert(Side::Fetch, t(5, 0, 0)), None);
-        assert_eq!(tlb.insert(Side::Fetch, t(5 + 1024, 0, 0)), Some(5));
+        assert_eq!(tlb.insert(Side::Fetch, t(5 + FETCH_ENTRIES as u64, 0, 0)), Some(t(5, 0, 0)));
     }
 }

@@ -208,7 +208,11 @@ impl Translator<'_> {
 
     /// A cold op; `end`: back to the run loop after it.
     pub(crate) fn push_cold(&mut self, insn: &Instruction, f: ExecFn, end: bool) {
-        let handler: Handler = if end { cold::cold_end } else { cold::cold };
+        let handler: Handler = match (end, reaches_board(insn)) {
+            (_, true) => cold::cold_attend,
+            (true, false) => cold::cold_end,
+            (false, false) => cold::cold,
+        };
         let imm = (self.source.cold_base + self.cold.len()) as u64;
         self.cold.push((f, *insn));
         self.push(Op { imm, ..self.op(handler) });
@@ -242,6 +246,17 @@ impl Translator<'_> {
             }
         }
         Translated { items, insns: self.insns, cold: self.cold, entry_lines, all_lines }
+    }
+}
+
+/// Instructions that access the board or let time pass. (Loads and stores of device memory say so themselves.)
+fn reaches_board(insn: &Instruction) -> bool {
+    use Mnemonic as M;
+    match insn.mnemonic() {
+        M::In | M::Out | M::Insb | M::Insw | M::Insd | M::Outsb | M::Outsw | M::Outsd => true,
+        M::Wrmsr | M::Hlt | M::Pause | M::Lmsw => true,
+        M::Mov => insn.op0_register().is_cr() || insn.op0_register().is_dr(),
+        _ => false,
     }
 }
 

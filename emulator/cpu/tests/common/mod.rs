@@ -85,6 +85,9 @@ impl Platform for TestBoard {
     fn acknowledge_interrupt(&mut self, _: VirtualTime, _: usize) -> Option<u8> {
         None
     }
+    fn nmi_pending(&self, _: usize) -> bool {
+        false
+    }
     fn take_nmi(&mut self, _: usize) -> bool {
         false
     }

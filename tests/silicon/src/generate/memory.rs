@@ -46,10 +46,13 @@ impl Draft<'_> {
         );
         let bytes = if wide { 576 } else { (size.size() as u64).max(1) };
         let align = wide && !self.rng.one_in(8);
-        let linear = self.data_address(bytes, align);
+        let mut linear = self.data_address(bytes, align);
+        if self.bits == 32 {
+            linear &= 0xFFFF_FFFF;
+        }
         let mut target = linear;
         let mut segment_base = 0;
-        if self.rng.one_in(16) {
+        if self.bits == 64 && self.rng.one_in(16) {
             let (register, base) =
                 if self.rng.one_in(2) { (Register::FS, self.pre.fs_base) } else { (Register::GS, self.pre.gs_base) };
             insn.set_segment_prefix(register);
@@ -58,15 +61,15 @@ impl Draft<'_> {
         }
         if moffs {
             insn.set_memory_displacement64(target);
-            insn.set_memory_displ_size(8);
+            insn.set_memory_displ_size(self.bits / 8);
             return;
         }
         let fits32 = target >> 32 == 0 && segment_base >> 32 == 0;
-        let narrow = fits32 && self.rng.one_in(8);
+        let narrow = self.bits == 32 || fits32 && self.rng.one_in(8);
         let low = (target as i64) == i64::from(target as i32);
         match self.rng.below(16) {
             0 if low || narrow => self.plain_displacement(insn, target, narrow),
-            1 if target.abs_diff(self.pre.rip) < 1 << 30 => {
+            1 if self.bits == 64 && target.abs_diff(self.pre.rip) < 1 << 30 => {
                 insn.set_memory_base(if narrow { Register::EIP } else { Register::RIP });
                 insn.set_memory_displacement64(target);
                 insn.set_memory_displ_size(if narrow { 4 } else { 8 });
@@ -74,7 +77,7 @@ impl Draft<'_> {
             2..=6 => self.base_index(insn, target, narrow, true),
             7 => self.base_index(insn, target, narrow, false),
             _ => {
-                let base = self.rng.below(16);
+                let base = self.rng.below(self.registers_of_mode());
                 let disp = self.displacement();
                 self.set_address_register(base, target.wrapping_sub(disp as u64), narrow);
                 insn.set_memory_base(address_register(base, narrow));
@@ -91,7 +94,7 @@ impl Draft<'_> {
     fn base_index(&mut self, insn: &mut Instruction, target: u64, narrow: bool, with_base: bool) {
         // RSP cannot be an index.
         let index = loop {
-            let n = self.rng.below(16);
+            let n = self.rng.below(self.registers_of_mode());
             if n != 4 {
                 break n;
             }
@@ -108,7 +111,7 @@ impl Draft<'_> {
             set_displacement(insn, disp, narrow, true);
             return;
         }
-        let base = self.rng.below(16);
+        let base = self.rng.below(self.registers_of_mode());
         insn.set_memory_base(address_register(base, narrow));
         if base == index {
             let factor = scale + 1;
@@ -120,7 +123,7 @@ impl Draft<'_> {
         let value = match self.rng.below(3) {
             0 => self.rng.int(),
             1 => self.rng.below(256),
-            _ => self.rng.next(),
+            _ => self.rng.bits(),
         };
         self.set_address_register(index, value, narrow);
         let value = if narrow { value & 0xFFFF_FFFF } else { value };
@@ -139,12 +142,24 @@ impl Draft<'_> {
 
     /// With a 32-bit address size the upper half of the register must not matter.
     fn set_address_register(&mut self, n: u64, value: u64, narrow: bool) {
-        let upper = if narrow { self.rng.next() & !0xFFFF_FFFF } else { 0 };
+        let upper = if narrow { self.rng.bits() & !0xFFFF_FFFF } else { 0 };
         self.pre.gpr[n as usize] = if narrow { value & 0xFFFF_FFFF | upper } else { value };
     }
 
     pub fn operand_address(&self) -> Option<u64> {
         operand_address(&self.insn, &self.pre)
+    }
+
+    /// Where the instruction loads MXCSR from.
+    pub fn mxcsr_address(&self) -> Option<u64> {
+        let at = self.operand_address()?;
+        match self.insn.mnemonic() {
+            Mnemonic::Ldmxcsr => Some(at),
+            Mnemonic::Fxrstor | Mnemonic::Fxrstor64 | Mnemonic::Xrstor | Mnemonic::Xrstor64 => {
+                Some(at.wrapping_add(24))
+            }
+            _ => None,
+        }
     }
 
     pub fn segment_base(&self) -> u64 {
@@ -170,7 +185,7 @@ impl Draft<'_> {
                 2 => 0,
                 _ => self.rng.below(40),
             };
-            self.pre.gpr[1] = if narrow { count & 0xFFFF_FFFF | self.rng.next() << 32 } else { count };
+            self.pre.gpr[1] = if narrow { count & 0xFFFF_FFFF | self.rng.bits() << 32 } else { count };
         }
         if m == Mnemonic::Xlatb {
             let linear = self.data_address(256, false);
@@ -179,17 +194,19 @@ impl Draft<'_> {
             self.set_address_register(3, value, narrow);
         }
         match m {
+            // AMD processors have loaded registers when a later one's slot faults.
+            Mnemonic::Popa | Mnemonic::Popad => self.pre.gpr[4] = self.pre.gpr[4].min(STACK + PAGE as u64 - 32),
+            // And as for a far CALL below.
+            Mnemonic::Pusha | Mnemonic::Pushad => self.pre.gpr[4] = self.pre.gpr[4].max(STACK + 0x20),
             Mnemonic::Enter | Mnemonic::Leave => {
-                if !self.rng.one_in(16) {
-                    self.pre.gpr[5] = STACK + 0x200 + 8 * self.rng.below(0x180);
-                }
+                let frame = STACK + 0x200 + 8 * self.rng.below(0x180);
+                self.pre.gpr[5] = if self.rng.one_in(16) { self.pre.gpr[5] } else { frame };
             }
             Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc => self.bit_offset(),
             Mnemonic::Div | Mnemonic::Idiv => self.dividend(),
             Mnemonic::Loop | Mnemonic::Loope | Mnemonic::Loopne | Mnemonic::Jecxz | Mnemonic::Jrcxz => {
-                if self.rng.one_in(2) {
-                    self.pre.gpr[1] = self.rng.pick(&[0, 1, 1 << 32, 1 << 32 | 1, 2]);
-                }
+                let edge = self.rng.pick(&[0, 1, 1 << 32, 1 << 32 | 1, 2]);
+                self.pre.gpr[1] = if self.rng.one_in(2) { edge } else { self.pre.gpr[1] };
             }
             // AMD processors do not look for a pending exception; see the table on the transition.
             Mnemonic::Cvtpi2ps if insn.op1_kind() == OpKind::Memory => {
@@ -198,7 +215,7 @@ impl Draft<'_> {
             }
             _ if is_save(&insn) => {
                 // Only the components that the model has.
-                self.pre.gpr[2] &= 0;
+                self.pre.gpr[2] = 0;
                 self.pre.gpr[0] &= 3;
             }
             _ => {}
@@ -212,7 +229,7 @@ impl Draft<'_> {
             let n = insn.op1_register().number();
             if insn.memory_base().number() != n && insn.memory_index().number() != n {
                 let offset = self.rng.below(4096) as i64 - 2048;
-                let keep = if insn.op1_register().size() == 8 { 0 } else { self.rng.next() & !0xFFFF_FFFF };
+                let keep = if insn.op1_register().size() == 8 { 0 } else { self.rng.bits() & !0xFFFF_FFFF };
                 self.pre.gpr[n] = if keep == 0 { offset as u64 } else { keep | offset as u32 as u64 };
             }
         }
@@ -256,13 +273,80 @@ impl Draft<'_> {
             }
         }
         self.interpret_memory();
+        self.selectors();
         self.branch_target();
         let m = self.insn.mnemonic();
-        if matches!(m, Mnemonic::Popf | Mnemonic::Popfq) {
+        if matches!(m, Mnemonic::Popf | Mnemonic::Popfd | Mnemonic::Popfq) {
             // TF would trap behind the case.
             let at = self.pre.gpr[4];
-            let image = self.rng.next() & !0x100;
+            let image = self.rng.bits() & !0x100;
             self.put_u64(at, image);
+        }
+    }
+
+    /// A selector that user code may try: Linux's descriptors, empty ones and ones beyond the table's end. The last
+    /// descriptor in the table is left out, since it holds the number of the processor.
+    fn selector(&mut self) -> u16 {
+        let index = match self.rng.below(8) {
+            0 => self.rng.below(15) as u16,
+            1 => 0,
+            2 => 16 + self.rng.below(200) as u16,
+            3 => 4,
+            4 | 5 => 6,
+            _ => 5,
+        };
+        let table = u16::from(self.rng.one_in(16)) << 2;
+        let rpl = if self.rng.one_in(3) { self.rng.below(4) as u16 } else { 3 };
+        index << 3 | table | rpl
+    }
+
+    /// Selectors, far pointers and frames of far returns.
+    fn selectors(&mut self) {
+        let insn = self.insn;
+        let m = insn.mnemonic();
+        let selector = self.selector();
+        let target = CODE_FIRST + self.rng.below(2 * PAGE as u64 - 0x48);
+        let target = if target.abs_diff(self.pre.rip) < 48 { CODE_FIRST } else { target };
+        let target = if target.abs_diff(self.pre.rip) < 48 { CODE + 2 * PAGE as u64 - 1 } else { target };
+        let far = matches!(insn.memory_size(), MemorySize::SegPtr16 | MemorySize::SegPtr32 | MemorySize::SegPtr64);
+        let size = insn.memory_size().size() as u64;
+        if far {
+            if m == Mnemonic::Call {
+                // Where a push faults, bytes of the one before it may stand in memory.
+                self.pre.gpr[4] = self.pre.gpr[4].max(STACK + 0x20);
+            }
+            if let Some(at) = self.operand_address() {
+                self.put(at, &target.to_le_bytes()[..size as usize - 2]);
+                self.put(at.wrapping_add(size - 2), &selector.to_le_bytes());
+            }
+        } else if matches!(m, Mnemonic::Retf | Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq) {
+            let step = match insn.code() {
+                Code::Retfw | Code::Retfw_imm16 | Code::Iretw => 2,
+                Code::Retfq | Code::Retfq_imm16 | Code::Iretq => 8,
+                _ => 4,
+            };
+            let stack = STACK + 0x400 + 8 * self.rng.below(0x100);
+            // SS is mostly the one that goes with the code.
+            let ss = if self.rng.one_in(3) { self.selector() } else { 0x2B };
+            let flags = self.rng.bits() & 0x3F_FFFF & !0x1_4100;
+            let frame = [target, u64::from(selector), flags, stack, u64::from(ss)];
+            let sp = self.pre.gpr[4];
+            for (i, v) in frame.iter().enumerate() {
+                self.put(sp.wrapping_add(step * i as u64), &v.to_le_bytes()[..step as usize]);
+            }
+        } else if matches!(m, Mnemonic::Pop) && insn.op0_register().is_segment_register() {
+            let sp = self.pre.gpr[4];
+            self.put(sp, &selector.to_le_bytes());
+        } else if matches!(m, Mnemonic::Lar | Mnemonic::Lsl | Mnemonic::Verr | Mnemonic::Verw)
+            || m == Mnemonic::Mov && insn.op0_register().is_segment_register()
+        {
+            let n = insn.op_count() - 1;
+            if insn.op_kind(n) == OpKind::Register {
+                let r = insn.op_register(n).full_register().number();
+                self.pre.gpr[r] = self.pre.gpr[r] & !0xFFFF | u64::from(selector);
+            } else if let Some(at) = self.operand_address() {
+                self.put(at, &selector.to_le_bytes());
+            }
         }
     }
 
@@ -279,7 +363,7 @@ impl Draft<'_> {
                     let digits = self.rng.below(10) | self.rng.below(10) << 4;
                     self.put(at + i, &[digits as u8]);
                 }
-                let sign = self.rng.next() as u8 & 0x80;
+                let sign = self.rng.bits() as u8 & 0x80;
                 self.put(at + 9, &[sign]);
             }
             MemorySize::Float32 => {
@@ -305,7 +389,7 @@ impl Draft<'_> {
             _ => {}
         }
         if matches!(self.insn.mnemonic(), Mnemonic::Ldmxcsr) {
-            let mut v = self.rng.next() as u32;
+            let mut v = self.rng.bits() as u32;
             v = if self.rng.one_in(4) { v & !(1 << 17) } else { v & 0xFFFF };
             self.put(at, &v.to_le_bytes());
         }
@@ -329,11 +413,11 @@ impl Draft<'_> {
             self.put(at + 32 + 16 * n, &v.to_le_bytes()[..10]);
         }
         if self.rng.one_in(2) {
-            let status = self.rng.next() as u16;
+            let status = self.rng.bits() as u16;
             self.put(at + 2, &status.to_le_bytes());
             self.put(at + 4, &[status as u8 ^ 0x5A]);
         }
-        let mut mxcsr = self.rng.next() as u32 & 0xFFFF;
+        let mut mxcsr = self.rng.bits() as u32 & 0xFFFF;
         if self.rng.one_in(16) {
             mxcsr |= 1 << (18 + self.rng.below(14));
         }
@@ -345,11 +429,7 @@ impl Draft<'_> {
     /// Targets of RET and of indirect calls and jumps.
     fn branch_target(&mut self) {
         let insn = self.insn;
-        let indirect = matches!(insn.code(), Code::Jmp_rm64 | Code::Call_rm64);
-        let ret = matches!(insn.code(), Code::Retnq | Code::Retnq_imm16);
-        if !indirect && !ret {
-            return;
-        }
+        let Some((size, ret)) = near_indirect(insn.code()) else { return };
         let target = loop {
             let t = match self.rng.below(16) {
                 0 => self.rng.pick(&[0x0000_8000_0000_0000, 1 << 63, 0xFFFF_7FFF_FFFF_FFFF]),
@@ -362,41 +442,77 @@ impl Draft<'_> {
                 break t;
             }
         };
+        if self.bits == 32 && target >> 32 != 0 {
+            return;
+        }
         if ret {
             let at = self.pre.gpr[4];
-            self.put_u64(at, target);
+            self.put(at, &target.to_le_bytes()[..size]);
         } else if insn.op0_kind() == OpKind::Register {
             self.pre.gpr[insn.op0_register().number()] = target;
         } else if let Some(at) = self.operand_address() {
-            self.put_u64(at, target);
+            self.put(at, &target.to_le_bytes()[..size]);
+        }
+    }
+
+    /// Address and offset bytes of a far pointer that the instruction jumps to.
+    fn far_pointer(&self) -> Option<(u64, u64)> {
+        match self.insn.code() {
+            Code::Jmp_m1616 | Code::Call_m1616 => Some((self.operand_address()?, 2)),
+            Code::Jmp_m1632 | Code::Call_m1632 => Some((self.operand_address()?, 4)),
+            Code::Jmp_m1664 | Code::Call_m1664 => Some((self.operand_address()?, 8)),
+            Code::Retfw | Code::Retfw_imm16 | Code::Iretw => Some((self.pre.gpr[4], 2)),
+            Code::Retfd | Code::Retfd_imm16 | Code::Iretd => Some((self.pre.gpr[4], 4)),
+            Code::Retfq | Code::Retfq_imm16 | Code::Iretq => Some((self.pre.gpr[4], 8)),
+            _ => None,
         }
     }
 
     /// True if a branch through memory would go where nobody put a target.
     pub fn wild_branch(&self) -> bool {
         let insn = &self.insn;
-        let at = match insn.code() {
-            Code::Retnq | Code::Retnq_imm16 => self.pre.gpr[4],
-            Code::Jmp_rm64 | Code::Call_rm64 if insn.op0_kind() == OpKind::Register => {
-                let t = self.pre.gpr[insn.op0_register().number()];
-                return !crate::layout::harmless(t) || in_code(t) && t.abs_diff(self.pre.rip) <= 32;
+        let takes_selector = matches!(insn.mnemonic(), Mnemonic::Lar | Mnemonic::Lsl | Mnemonic::Verr | Mnemonic::Verw)
+            || insn.op0_register().is_segment_register();
+        if takes_selector && let Some(i) = self.operand_address().and_then(arena_index) {
+            // Nothing is known of the processor's own descriptor.
+            return self.memory[i] >> 3 == 15 && self.memory.get(i + 1) == Some(&0);
+        }
+        if let Some((at, step)) = self.far_pointer() {
+            // AMD processors push with ESP when a far CALL goes to compatibility mode.
+            if insn.mnemonic() == Mnemonic::Call && self.pre.gpr[4] >> 32 != 0 {
+                return true;
             }
-            Code::Jmp_rm64 | Code::Call_rm64 => match self.operand_address() {
+            // Where the selector is, unless reading it faults.
+            let word = |at: u64| arena_index(at).map_or(0, |i| u64::from(self.memory[i]));
+            let value = |at: u64, n: u64| (0..n).fold(0, |v, i| v | word(at.wrapping_add(i)) << (8 * i));
+            let (offset, selector) = (value(at, step), value(at.wrapping_add(step), 2));
+            let bad = !crate::layout::harmless(offset) || in_code(offset) && offset.abs_diff(self.pre.rip) <= 32;
+            // Near the processor's own descriptor nothing is known.
+            return bad || selector >> 3 == 15 || !in_code(offset) && offset >= 0x1_0000;
+        }
+        let Some((size, ret)) = near_indirect(insn.code()) else { return false };
+        let low = u64::MAX >> (64 - 8 * size);
+        let wild =
+            |t: u64| !crate::layout::harmless(t) || in_code(t) && (t < CODE_FIRST || t.abs_diff(self.pre.rip) <= 32);
+        let at = if ret {
+            self.pre.gpr[4]
+        } else if insn.op0_kind() == OpKind::Register {
+            return wild(self.pre.gpr[insn.op0_register().number()] & low);
+        } else {
+            match self.operand_address() {
                 Some(at) => at,
                 None => return false,
-            },
-            _ => return false,
+            }
         };
         let mut bytes = [0; 8];
-        for (i, b) in bytes.iter_mut().enumerate() {
+        for (i, b) in bytes.iter_mut().enumerate().take(size) {
             match arena_index(at.wrapping_add(i as u64)) {
                 Some(n) => *b = self.memory[n],
                 // The load faults.
                 None => return false,
             }
         }
-        let t = u64::from_le_bytes(bytes);
-        !crate::layout::harmless(t) || in_code(t) && (t < CODE_FIRST || t.abs_diff(self.pre.rip) <= 32)
+        wild(u64::from_le_bytes(bytes) & low)
     }
 
     /// Linear addresses and lengths of what the instruction may access, but not how far a repeated one goes.
@@ -441,6 +557,19 @@ impl Draft<'_> {
         }
         list
     }
+}
+
+/// Bytes of the target of RET, CALL r/m and JMP r/m, and whether it is on the stack.
+fn near_indirect(code: Code) -> Option<(usize, bool)> {
+    Some(match code {
+        Code::Jmp_rm16 | Code::Call_rm16 => (2, false),
+        Code::Jmp_rm32 | Code::Call_rm32 => (4, false),
+        Code::Jmp_rm64 | Code::Call_rm64 => (8, false),
+        Code::Retnw | Code::Retnw_imm16 => (2, true),
+        Code::Retnd | Code::Retnd_imm16 => (4, true),
+        Code::Retnq | Code::Retnq_imm16 => (8, true),
+        _ => return None,
+    })
 }
 
 fn address_register(n: u64, narrow: bool) -> Register {

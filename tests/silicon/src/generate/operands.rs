@@ -11,12 +11,17 @@ fn nth(first: Register, n: u64) -> Register {
 }
 
 impl Draft<'_> {
+    /// General registers, and XMM registers.
+    pub fn registers_of_mode(&self) -> u64 {
+        if self.bits == 64 { 16 } else { 8 }
+    }
+
     fn gpr(&mut self, size: usize) -> Register {
-        let n = self.rng.below(16);
+        let n = self.rng.below(self.registers_of_mode());
         let full = nth(Register::RAX, n);
         match size {
             // AL..BL, AH..BH, SPL..DIL, R8L..R15L.
-            1 => nth(Register::AL, self.rng.below(20)),
+            1 => nth(Register::AL, self.rng.below(if self.bits == 64 { 20 } else { 8 })),
             2 => full.full_register32().to_16(),
             4 => full.full_register32(),
             _ => full,
@@ -29,7 +34,11 @@ impl Draft<'_> {
         let mut insn = Instruction::default();
         insn.set_code(form.code);
         if op.op_kinds().iter().any(|k| matches!(k, K::mem | K::mem_offs)) || form.memory {
-            self.memory_operand(&mut insn, form);
+            if self.program {
+                self.pointer_operand(&mut insn);
+            } else {
+                self.memory_operand(&mut insn, form);
+            }
         }
         let mut second_imm8 = false;
         for (n, kind) in op.op_kinds().iter().enumerate() {
@@ -66,7 +75,7 @@ impl Draft<'_> {
                     register(&mut insn, r)
                 }
                 K::xmm_or_mem | K::xmm_reg | K::xmm_rm => {
-                    let r = nth(Register::XMM0, self.rng.below(16));
+                    let r = nth(Register::XMM0, self.rng.below(self.registers_of_mode()));
                     register(&mut insn, r)
                 }
                 K::seg_reg => {
@@ -74,7 +83,7 @@ impl Draft<'_> {
                     register(&mut insn, r)
                 }
                 K::cr_reg => {
-                    let r = self.rng.pick(&[Register::CR0, Register::CR2, Register::CR3, Register::CR4, Register::CR8]);
+                    let r = self.rng.pick(&[Register::CR0, Register::CR2, Register::CR3, Register::CR4]);
                     register(&mut insn, r)
                 }
                 K::dr_reg => {
@@ -168,6 +177,11 @@ impl Draft<'_> {
                     let target = self.near_target(*kind == K::br64_1);
                     insn.set_near_branch64(target);
                 }
+                K::br32_1 | K::br32_4 => {
+                    insn.set_op_kind(n, OpKind::NearBranch32);
+                    let target = self.near_target(*kind == K::br32_1);
+                    insn.set_near_branch32(target as u32);
+                }
                 _ => return false,
             }
         }
@@ -180,6 +194,8 @@ impl Draft<'_> {
     fn address64(&mut self, insn: &mut Instruction) -> bool {
         // CR3's low bit is not used by anybody here; the first operand's kind tells what was drawn.
         match insn.op0_kind() {
+            _ if self.program => true,
+            _ if self.bits == 32 => false,
             OpKind::MemoryESRDI | OpKind::MemorySegRSI | OpKind::MemorySegRDI => true,
             OpKind::MemoryESEDI | OpKind::MemorySegESI | OpKind::MemorySegEDI => false,
             _ => !self.rng.one_in(4),
@@ -190,7 +206,7 @@ impl Draft<'_> {
         match code.mnemonic() {
             // Vectors of the kernel's own services are left out; see `exclusion` for INT1.
             Mnemonic::Int => loop {
-                let v = self.rng.next() as u8;
+                let v = self.rng.bits() as u8;
                 if !matches!(v, 3 | 4 | 0x80) {
                     return v;
                 }
@@ -204,7 +220,7 @@ impl Draft<'_> {
         let rip = self.pre.rip;
         for _ in 0..8 {
             let target = if short {
-                (rip + 2).wrapping_add_signed(i64::from(self.rng.next() as i8))
+                (rip + 2).wrapping_add_signed(i64::from(self.rng.bits() as i8))
             } else {
                 CODE_FIRST + self.rng.below(2 * PAGE as u64 - 0x48)
             };
@@ -221,6 +237,10 @@ impl Draft<'_> {
         let writes_memory = form.memory && insn.op0_kind() == OpKind::Memory;
         if op.can_use_lock_prefix() && writes_memory && self.rng.one_in(4) {
             insn.set_has_lock_prefix(true);
+        }
+        if self.program {
+            // No count and no segment base is known here.
+            return;
         }
         if insn.is_string_instruction() {
             match self.rng.below(4) {

@@ -24,7 +24,7 @@ impl Draft<'_> {
             2 => STACK + self.rng.below(32),
             _ => STACK + 0x400 + 8 * self.rng.below(0x100),
         };
-        let mut f = self.rng.next() & flags::ARITH | USER_FLAGS;
+        let mut f = self.rng.bits() & flags::ARITH | USER_FLAGS;
         if self.rng.one_in(4) {
             f |= flags::DF;
         }
@@ -50,14 +50,14 @@ impl Draft<'_> {
         let mut mxcsr = 0x1F80;
         if self.rng.one_in(2) {
             // Rounding, and the sticky flags.
-            mxcsr |= (self.rng.next() as u32 & 3) << 13 | self.rng.next() as u32 & 0x3F;
+            mxcsr |= (self.rng.bits() as u32 & 3) << 13 | self.rng.bits() as u32 & 0x3F;
         }
         if self.rng.one_in(4) {
             // FTZ and DAZ.
-            mxcsr |= self.rng.next() as u32 & 0x8040;
+            mxcsr |= self.rng.bits() as u32 & 0x8040;
         }
         if self.rng.one_in(6) {
-            mxcsr &= !(self.rng.next() as u32 & 0x1F80);
+            mxcsr &= !(self.rng.bits() as u32 & 0x1F80);
         }
         self.pre.set_mxcsr(mxcsr);
     }
@@ -68,12 +68,12 @@ impl Draft<'_> {
             control = 0x7F | (self.rng.pick(&[0u16, 2, 3]) << 8) | (self.rng.below(4) as u16) << 10;
         }
         if self.rng.one_in(6) {
-            control &= !(self.rng.next() as u16 & 0x3F);
+            control &= !(self.rng.bits() as u16 & 0x3F);
         }
-        let mut status = (self.rng.next() as u16) & 0x4700;
+        let mut status = (self.rng.bits() as u16) & 0x4700;
         status |= (self.rng.below(8) as u16) << 11;
         if self.rng.one_in(4) {
-            status |= self.rng.next() as u16 & 0x7F;
+            status |= self.rng.bits() as u16 & 0x7F;
         }
         // An exception that is pending already hides everything behind #MF: rarely.
         if self.rng.one_in(8) {
@@ -88,7 +88,7 @@ impl Draft<'_> {
         self.pre.fx[fx::FTW] = match self.rng.below(4) {
             0 => 0xFF,
             1 => 0,
-            2 => self.rng.next() as u8 | self.rng.next() as u8,
+            2 => self.rng.bits() as u8 | self.rng.bits() as u8,
             // ST0 and ST1 are there, and there is room above.
             _ => (0x03u8).rotate_left(u32::from(status >> 11 & 7)),
         };

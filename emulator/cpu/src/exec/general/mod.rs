@@ -83,6 +83,7 @@ fn by_mnemonic(mnemonic: Mnemonic) -> Option<ExecFn> {
         Mnemonic::Aad => decimal::aad,
         Mnemonic::Daa => decimal::daa,
         Mnemonic::Das => decimal::das,
+        Mnemonic::Salc => decimal::salc,
         Mnemonic::Bound => decimal::bound,
 
         Mnemonic::Movsb | Mnemonic::Movsw | Mnemonic::Movsq => string::movs,

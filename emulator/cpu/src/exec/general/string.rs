@@ -182,8 +182,6 @@ pub(crate) fn execute(
     if left == 0 {
         return Ok(());
     }
-    // A fault in CMPS or SCAS gives the flags back (SDM Vol. 2B, "REP").
-    let saved = cpu.lazy;
     let quantum = left.min(cpu.rep_quantum());
     let (mut total, mut ended) = (0, false);
     while total < quantum && !ended {
@@ -198,9 +196,11 @@ pub(crate) fn execute(
         match outcome {
             Ok(end) => ended = end,
             Err(fault) => {
-                // The faulting instruction is not counted as executed, its completed iterations are.
+                // The faulting instruction is not counted as executed, its completed iterations are. CMPS and SCAS keep
+                // the flags of the last one: Intel gives back those from before the instruction (SDM Vol. 2B, "REP"), but
+                // where an instruction was interrupted that is the last iteration too, and it must not matter here where
+                // a quantum ended.
                 cpu.budget = cpu.budget.saturating_sub_unsigned(total);
-                cpu.lazy = saved;
                 return Err(fault);
             }
         }

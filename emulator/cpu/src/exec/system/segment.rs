@@ -87,7 +87,11 @@ impl Cpu {
         for seg in [sreg::ES, sreg::DS, sreg::FS, sreg::GS] {
             let s = &self.segments[seg];
             let conforming = s.is(ar::CODE | ar::EC);
-            if !s.is(ar::UNUSABLE) && !conforming && s.dpl() < self.cpl {
+            if s.is(ar::UNUSABLE) {
+                // A null selector counts as privileged too: its RPL is cleared. The base of FS or GS, which need no
+                // selector in 64-bit mode, stays.
+                self.segments[seg].selector = 0;
+            } else if !conforming && s.dpl() < self.cpl {
                 self.set_segment(seg, null_segment(0));
             }
         }
@@ -138,10 +142,10 @@ pub fn push_sreg<const SIZE: usize>(cpu: &mut Cpu, insn: &Instruction) -> Result
     Ok(())
 }
 
-/// POP Sreg
+/// POP Sreg. The whole slot is read, although two bytes of it count.
 pub fn pop_sreg<const SIZE: usize>(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
     let seg = sreg_of(insn.op0_register());
-    let value = cpu.stack_read(0, 2)? as u16;
+    let value = cpu.stack_read(0, SIZE)? as u16;
     // The stack size in force is that of the SS the value was popped from.
     let mask = cpu.stack_mask();
     let rsp = cpu.regs[slot::RSP as usize];

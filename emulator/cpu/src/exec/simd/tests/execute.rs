@@ -9,53 +9,7 @@ use mem::Memory;
 use x86::Exception;
 use x86::cr::{cr0, cr4};
 use x86::flags;
-use x86::platform::{Platform, Signal, VirtualTime};
-
-/// A board with nothing on it.
-struct NoBoard;
-
-impl Platform for NoBoard {
-    fn port_read(&mut self, _: VirtualTime, _: usize, _: u16, _: u8) -> u32 {
-        !0
-    }
-    fn port_write(&mut self, _: VirtualTime, _: usize, _: u16, _: u8, _: u32) {}
-    fn mmio_read(&mut self, _: VirtualTime, _: usize, _: u64, _: u8) -> u64 {
-        !0
-    }
-    fn mmio_write(&mut self, _: VirtualTime, _: usize, _: u64, _: u8, _: u64) {}
-    fn apic_msr_read(&mut self, _: VirtualTime, _: usize, _: u32) -> Option<u64> {
-        None
-    }
-    fn apic_msr_write(&mut self, _: VirtualTime, _: usize, _: u32, _: u64, _: u64) -> Option<()> {
-        None
-    }
-    fn cr8(&self, _: usize) -> u8 {
-        0
-    }
-    fn set_cr8(&mut self, _: VirtualTime, _: usize, _: u8) {}
-    fn next_event(&self) -> Option<VirtualTime> {
-        None
-    }
-    fn advance(&mut self, _: VirtualTime) {}
-    fn interrupt_pending(&self, _: usize) -> bool {
-        false
-    }
-    fn acknowledge_interrupt(&mut self, _: VirtualTime, _: usize) -> Option<u8> {
-        None
-    }
-    fn nmi_pending(&self, _cpu: usize) -> bool {
-        false
-    }
-    fn take_nmi(&mut self, _: usize) -> bool {
-        false
-    }
-    fn take_signal(&mut self) -> Option<Signal> {
-        None
-    }
-    fn signal_pending(&self) -> bool {
-        false
-    }
-}
+use x86::platform::NoBoard;
 
 const RSI: usize = 6;
 const RDI: usize = 7;

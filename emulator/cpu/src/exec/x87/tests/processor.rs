@@ -4,54 +4,9 @@ use crate::Cpu;
 use crate::exec::system::cpuid::CpuModel;
 use crate::exec::x87::lookup;
 use iced_x86::{Decoder, DecoderOptions};
-use x86::platform::{Platform, Signal, VirtualTime};
+use x86::platform::NoBoard;
 use x86::segment::{Segment, ar, sreg};
 use x86::{Exception, cr};
-
-struct NoBoard;
-
-impl Platform for NoBoard {
-    fn port_read(&mut self, _: VirtualTime, _: usize, _: u16, _: u8) -> u32 {
-        u32::MAX
-    }
-    fn port_write(&mut self, _: VirtualTime, _: usize, _: u16, _: u8, _: u32) {}
-    fn mmio_read(&mut self, _: VirtualTime, _: usize, _: u64, _: u8) -> u64 {
-        u64::MAX
-    }
-    fn mmio_write(&mut self, _: VirtualTime, _: usize, _: u64, _: u8, _: u64) {}
-    fn apic_msr_read(&mut self, _: VirtualTime, _: usize, _: u32) -> Option<u64> {
-        None
-    }
-    fn apic_msr_write(&mut self, _: VirtualTime, _: usize, _: u32, _: u64, _: u64) -> Option<()> {
-        None
-    }
-    fn cr8(&self, _: usize) -> u8 {
-        0
-    }
-    fn set_cr8(&mut self, _: VirtualTime, _: usize, _: u8) {}
-    fn next_event(&self) -> Option<VirtualTime> {
-        None
-    }
-    fn advance(&mut self, _: VirtualTime) {}
-    fn interrupt_pending(&self, _: usize) -> bool {
-        false
-    }
-    fn acknowledge_interrupt(&mut self, _: VirtualTime, _: usize) -> Option<u8> {
-        None
-    }
-    fn nmi_pending(&self, _cpu: usize) -> bool {
-        false
-    }
-    fn take_nmi(&mut self, _: usize) -> bool {
-        false
-    }
-    fn take_signal(&mut self) -> Option<Signal> {
-        None
-    }
-    fn signal_pending(&self) -> bool {
-        false
-    }
-}
 
 /// Where the instructions pretend to be, and where their operands are (RDI).
 pub const CODE: u64 = 0x4_5678;

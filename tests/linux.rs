@@ -1,0 +1,195 @@
+//! Debian's Linux. The kit in `guests/linux` fetches the packages; without them these tests say so and pass, unless
+//! MKTME_REQUIRE_LINUX=1 asks them not to.
+
+mod common;
+
+use common::{Run, Scratch, emu, run};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// A processor-independent boot that ends by itself.
+const MEMORY: &str = "512M";
+/// Nothing of this is in a healthy log.
+const TROUBLE: [&str; 5] = ["WARNING:", "BUG:", "Oops", "unchecked MSR access", "Call Trace"];
+
+struct Kit {
+    dir: PathBuf,
+}
+
+impl Kit {
+    fn path(&self, name: &str) -> String {
+        self.dir.join(name).display().to_string()
+    }
+}
+
+/// The kit, fetched once. `None`: it cannot be fetched, and that has been said.
+fn kit() -> Option<&'static Kit> {
+    static KIT: OnceLock<Option<Kit>> = OnceLock::new();
+    let fetch = || {
+        let linux = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/linux");
+        let dir = linux.join("work");
+        if !dir.join("vmlinuz").exists() || !dir.join("initramfs.cpio").exists() {
+            let fetched = run(&mut Command::new(linux.join("build.sh")));
+            if fetched.status != 0 {
+                let required = std::env::var_os("MKTME_REQUIRE_LINUX").is_some_and(|v| v == "1");
+                assert!(!required, "guests/linux/build.sh: {}", fetched.stderr);
+                eprintln!("SKIPPED, no Linux guest: guests/linux/build.sh says\n{}", fetched.stderr);
+                return None;
+            }
+        }
+        Some(Kit { dir })
+    };
+    KIT.get_or_init(fetch).as_ref()
+}
+
+/// Boots with `append` added to the command line.
+fn boot(kit: &Kit, append: &str, options: &[&str]) -> Run {
+    let (kernel, initrd) = (kit.path("vmlinuz"), kit.path("initramfs.cpio"));
+    let append = format!("console=ttyS0 cryptomgr.notests {append}");
+    let base = ["run", "-no-reboot", "-m", MEMORY, "-kernel", &kernel, "-initrd", &initrd, "-append", &append];
+    // A guest that hangs ends as well.
+    emu(base
+        .into_iter()
+        .chain(["--until", "console:Kernel panic", "--until", "icount:20G"])
+        .chain(options.iter().copied()))
+}
+
+fn assert_healthy(run: &Run) {
+    assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
+    for word in TROUBLE {
+        assert!(!run.stdout.contains(word), "{word}: {}", run.stdout);
+    }
+}
+
+/// The lines of the kernel's log about memory encryption, without their times.
+fn tme_lines(run: &Run) -> Vec<&str> {
+    let lines = run.stdout.lines().filter_map(|line| line.split_once("] "));
+    let mut lines: Vec<&str> = lines
+        .map(|(_, text)| text)
+        .filter(|text| text.starts_with("x86/tme") || text.starts_with("x86/mktme"))
+        .collect();
+    // The guest prints its log once more.
+    lines.truncate(lines.len() / 2);
+    lines
+}
+
+#[test]
+fn the_kernel_finds_what_the_bios_enabled() {
+    let Some(kit) = kit() else { return };
+    for (options, lines, bits) in [
+        (
+            &[][..],
+            &["x86/tme: enabled by BIOS", "x86/mktme: enabled by BIOS", "x86/mktme: 63 KeyIDs available"][..],
+            40,
+        ),
+        (
+            &["--tme-profile", "client4"],
+            &[
+                "x86/tme: enabled by BIOS",
+                "x86/tme: Unknown policy is active: 0x2",
+                "x86/mktme: No known encryption algorithm is supported: 0x4",
+                "x86/mktme: enabled by BIOS",
+                "x86/mktme: 15 KeyIDs available",
+            ],
+            42,
+        ),
+        (
+            &["--tme-profile", "tme-only"],
+            &[
+                "x86/tme: enabled by BIOS",
+                "x86/mktme: No known encryption algorithm is supported: 0x0",
+                "x86/mktme: disabled by BIOS",
+            ],
+            46,
+        ),
+        (&["--tme", "off"], &["x86/tme: not enabled by BIOS"], 46),
+        (&["--tme", "unlocked"], &["x86/tme: not enabled by BIOS"], 46),
+        (&["--tme-profile", "none"], &[], 46),
+    ] {
+        let run = boot(kit, "guest.run=report", options);
+        assert_healthy(&run);
+        assert_eq!(tme_lines(&run), lines, "{options:?}");
+        assert!(run.stdout.contains(&format!(": {bits} bits physical")), "{options:?}: {}", run.stdout);
+        assert!(run.stdout.contains("GUEST-DONE"), "{options:?}");
+    }
+}
+
+#[test]
+fn the_workload_computes_what_this_host_computes() {
+    let Some(kit) = kit() else { return };
+    let run = boot(kit, "guest.run=workload", &[]);
+    assert_healthy(&run);
+    assert!(run.stdout.contains("GUEST-DONE"));
+    let script = "cd \"$0\" && for i in $(seq 128); do cat block; done >\"$1\" && ./busybox sha256sum <\"$1\" && \
+                  ./busybox gzip -c \"$1\" | ./busybox sha256sum";
+    let scratch = Scratch::new();
+    let file = scratch.path("f").display().to_string();
+    let host = common::run(Command::new("sh").args(["-c", script, &kit.dir.display().to_string(), &file]));
+    assert_eq!(host.status, 0, "{}", host.stderr);
+    let sums: Vec<&str> = host.stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(sums.len(), 2);
+    for sum in sums {
+        assert!(run.stdout.contains(sum), "{sum}: {}", run.stdout);
+    }
+}
+
+#[test]
+fn commands_typed_into_the_shell_work_and_a_reboot_boots_again() {
+    let Some(kit) = kit() else { return };
+    let scratch = Scratch::new();
+    let script = scratch.file(
+        "script",
+        "expect / # \nsendline echo $((6 * 7))\nexpect ^42$\nsendline ls /bin/busybox\nexpect ^/bin/busybox$\n\
+         expect / # \nsendline reboot -f\nexpect GUEST-READY\nexpect / # \nsendline exit\n",
+    );
+    let (kernel, initrd) = (kit.path("vmlinuz"), kit.path("initramfs.cpio"));
+    let append = "console=ttyS0 cryptomgr.notests";
+    let run = emu([
+        "run",
+        "-kernel",
+        &kernel,
+        "-initrd",
+        &initrd,
+        "-append",
+        append,
+        "--input",
+        &script,
+        "--until",
+        "icount:20G",
+    ]);
+    assert_healthy(&run);
+    assert_eq!(run.stdout.matches("mktme-emu BIOS").count(), 2);
+    assert_eq!(run.stdout.matches("GUEST-READY").count(), 2);
+    assert!(run.stderr.contains("resets         1"), "{}", run.stderr);
+}
+
+#[test]
+fn the_dram_of_a_booted_machine_has_text_in_clear_only_without_tme() {
+    let Some(kit) = kit() else { return };
+    let scratch = Scratch::new();
+    let dump = scratch.path("dram").display().to_string();
+    for (setting, clear) in [("on", false), ("off", true)] {
+        let run = boot(kit, "guest.run=report", &["--tme", setting, "--dump-dram", &dump]);
+        assert_healthy(&run);
+        for text in ["Linux version", "BusyBox is copyrighted"] {
+            let found = common::run(Command::new("grep").args(["-q", "-a", "-F", text, &dump])).status == 0;
+            assert_eq!(found, clear, "--tme {setting}: {text}");
+        }
+    }
+}
+
+#[test]
+fn two_boots_are_identical_and_so_is_one_without_the_fast_path() {
+    let Some(kit) = kit() else { return };
+    let state = |options: &[&str]| {
+        let ready = ["--state-hash", "--until", "console:GUEST-READY"];
+        let all: Vec<&str> = ready.into_iter().chain(options.iter().copied()).collect();
+        let run = boot(kit, "", &all);
+        assert_eq!(run.status, 12, "{}", run.stderr);
+        run.state()
+    };
+    let first = state(&[]);
+    assert_eq!(first, state(&[]));
+    assert_eq!(first, state(&["--no-fast-path"]));
+}
