@@ -10,7 +10,7 @@ use crate::outcome::Failure;
 use crate::script::Script;
 use crate::value::{SerialSink, Until};
 use firmware::error::KERNELS;
-use firmware::{Images, MemoryMap, Module, Setup};
+use firmware::{Images, MemoryMap, Module};
 use machine::Config;
 use std::borrow::Cow;
 use std::io::{IsTerminal, stderr, stdout};
