@@ -119,15 +119,37 @@ fn a_boot_sector_runs_in_real_mode_at_7c00() {
     assert_eq!((run.serial.as_str(), run.exit), ("a boot sector\n", SUCCESS));
 }
 
-#[test]
-fn a_call_to_a_bios_service_halts_the_machine() {
-    let sector = assemble(16, 0x7C00, |a| {
-        a.mov(ax, 0x0E41)?;
-        a.int(0x10)
-    });
+fn real_mode(code: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>) -> Run {
+    let sector = assemble(16, 0x7C00, code);
     let protocol = Some(Protocol::Flat(Flat { address: 0x7C00, mode: Mode::Real16 }));
-    let run = run(Config::default(), &Images { kernel: &sector, protocol, ..Images::default() });
-    assert_eq!(run.exit, Exit::Halted { interrupts: false });
+    run(Config::default(), &Images { kernel: &sector, protocol, ..Images::default() })
+}
+
+#[test]
+fn bios_services_say_that_they_do_not_exist_and_teletype_output_goes_to_com1() {
+    let run = real_mode(|a| {
+        let mut wrong = a.create_label();
+        // Teletype output; then the memory map, with CF clear before.
+        a.mov(ax, 0x0E00 + i32::from(b'A'))?;
+        a.int(0x10)?;
+        a.mov(eax, 0xE820)?;
+        a.clc()?;
+        a.int(0x15)?;
+        a.jnc(wrong)?;
+        a.cmp(ah, 0x86)?;
+        a.jne(wrong)?;
+        a.mov(dx, DEBUG_EXIT)?;
+        a.mov(eax, 0x10)?;
+        a.out(dx, eax)?;
+        a.set_label(&mut wrong)?;
+        a.hlt()
+    });
+    assert_eq!((run.serial.as_str(), run.exit), ("A", SUCCESS));
+}
+
+#[test]
+fn an_exception_in_real_mode_that_nobody_handles_halts_the_machine() {
+    assert_eq!(real_mode(|a| a.ud2()).exit, Exit::Halted { interrupts: false });
 }
 
 #[test]

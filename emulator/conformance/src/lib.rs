@@ -15,6 +15,7 @@ pub mod cipher;
 pub mod cpuid;
 pub mod dma_firmware_faults;
 pub mod harness;
+mod linux;
 pub mod pconfig;
 pub mod ranges;
 pub mod report;

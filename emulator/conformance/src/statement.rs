@@ -22,6 +22,8 @@ pub enum How {
     Host,
     /// By booting a kernel.
     Kernel,
+    /// Not at all.
+    NotYet,
 }
 
 impl fmt::Display for How {
@@ -31,6 +33,7 @@ impl fmt::Display for How {
             How::GuestAndProbe => "guest, probe",
             How::Host => "host",
             How::Kernel => "kernel",
+            How::NotYet => "-",
         })
     }
 }
@@ -127,7 +130,7 @@ macro_rules! statements {
             number: $crate::statement::number(stringify!($name)),
             section: $section,
             text: $text,
-            how: $crate::statement::How::Guest,
+            how: $crate::statement::How::NotYet,
             check: $crate::statement::Check::NotApplicable($reason),
         }
     };

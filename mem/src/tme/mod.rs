@@ -107,7 +107,7 @@ impl TmePackage {
 
     /// Package `number` of a machine.
     pub(crate) fn numbered(number: usize, config: &Config) -> Self {
-        let mut package = Self::new(config.profile.features(), config.locked_write, config.tdx_partition, config.seed);
+        let mut package = Self::new(config.features(), config.locked_write, config.tdx_partition, config.seed);
         package.entropy = Entropy::new(config.seed, number);
         package.set_knobs(config.knobs);
         package

@@ -144,8 +144,7 @@ impl Generator {
     }
 }
 
-/// Adds 66H, F2H, F3H, a segment override or a superfluous REX-free prefix now and then; the decoder says what became of
-/// the instruction.
+/// Adds 66H, F2H, F3H, a segment override or LOCK now and then; the decoder says what became of the instruction.
 fn redundant_prefix(rng: &mut Rng, form: Form, bytes: &mut Vec<u8>) {
     if !rng.one_in(12) || bytes.len() > 13 {
         return;
@@ -159,8 +158,7 @@ fn redundant_prefix(rng: &mut Rng, form: Form, bytes: &mut Vec<u8>) {
             Mnemonic::Loope | Mnemonic::Loopne | Mnemonic::Jecxz | Mnemonic::Jrcxz | Mnemonic::Jcxz
         );
     let prefix = rng.pick(&[0x66, 0xF2, 0xF3, 0x2E, 0x3E, 0x26, 0x36, LOCK]);
-    // AMD takes LOCK MOV CR0 for CR8,
-    // and ignores LOCK before VERR and VERW.
+    // AMD takes LOCK MOV CR0 for CR8, and ignores LOCK before VERR and VERW.
     let verify = matches!(form.code.mnemonic(), Mnemonic::Verr | Mnemonic::Verw);
     if prefix == LOCK && (verify || form.code.op_code().is_privileged()) {
         return;

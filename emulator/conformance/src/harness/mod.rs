@@ -11,6 +11,7 @@
 //! The harness loads everything through the caches, as dirty lines. So a guest can switch encryption on under its own
 //! feet: what is cached stays valid and is encrypted when it is written back (MK specification section 3.4, step 4).
 
+mod dma;
 mod image;
 pub mod layout;
 mod mode;
@@ -20,6 +21,7 @@ mod power;
 mod program;
 mod scenario;
 
+pub use dma::Dma;
 pub use image::pte;
 pub use mode::Mode;
 pub use ops::{Asm, load_line, store_line};

@@ -215,7 +215,7 @@ impl Draft<'_> {
             }
             _ if is_save(&insn) => {
                 // Only the components that the model has.
-                self.pre.gpr[2] &= 0;
+                self.pre.gpr[2] = 0;
                 self.pre.gpr[0] &= 3;
             }
             _ => {}
