@@ -243,8 +243,8 @@ fn random_stores_to_registers_and_configuration_space_end_in_a_defined_state() {
         let size = 1u8 << (random() % 4);
         match random() % 16 {
             0 => d.write_config((random() % 0x50) as u8 & !3, value as u32, random() as u32),
-            1 => d.write(now, random() % BAR_BYTES & !u64::from(size - 1), size, value),
-            _ => d.write(now, random() % 0x40 & !u64::from(size - 1), size, value),
+            1 => d.write(now, (random() % BAR_BYTES) & !u64::from(size - 1), size, value),
+            _ => d.write(now, (random() % 0x40) & !u64::from(size - 1), size, value),
         }
         if random() % 64 == 0 {
             d.write_config(COMMAND_STATUS, MEMORY_AND_MASTER, u32::MAX);
