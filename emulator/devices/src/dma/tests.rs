@@ -223,3 +223,42 @@ fn bar_0_reports_its_size_and_decodes_where_it_was_put() {
     assert_eq!(d.read_config(0), 0x10F0_1AF4);
     assert_eq!(ConfigSpace::default().read(0x3C, false), 0x1FF);
 }
+
+#[test]
+fn random_stores_to_registers_and_configuration_space_end_in_a_defined_state() {
+    let (mut d, mut ram) = (device(), Ram::new());
+    // A linear congruential generator (Knuth, MMIX); the high bits are the good ones.
+    let mut state = 1u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state >> 16
+    };
+    for now in 0..200_000u64 {
+        let value = match random() % 4 {
+            0 => random() % 8,
+            1 => random() % (Ram::BYTES as u64 + 64),
+            2 => u64::MAX - random() % 8192,
+            _ => random() << 20 | random(),
+        };
+        let size = 1u8 << (random() % 4);
+        match random() % 16 {
+            0 => d.write_config((random() % 0x50) as u8 & !3, value as u32, random() as u32),
+            1 => d.write(now, (random() % BAR_BYTES) & !u64::from(size - 1), size, value),
+            _ => d.write(now, (random() % 0x40) & !u64::from(size - 1), size, value),
+        }
+        if random() % 64 == 0 {
+            d.write_config(COMMAND_STATUS, MEMORY_AND_MASTER, u32::MAX);
+            d.write(now, LATENCY, 4, 10);
+            d.write(now, LENGTH, 4, random() % 9000);
+            d.write(now, COMMAND, 4, 1 + random() % 4);
+        }
+        d.run(now, &mut ram);
+        d.take_message();
+        let status = d.read(STATUS, 4) as u32;
+        let (done, error) = (status & STATUS_DONE != 0, status & STATUS_ERROR != 0);
+        assert!(!(done && error), "{status:#x}");
+        assert_eq!(error, status >> STATUS_REASON_SHIFT != 0, "{status:#x}");
+        assert!(d.read(COUNT, 4) <= u64::from(LENGTH_MAX));
+    }
+    assert!(ram.bursts.len() > 10_000, "{} bursts", ram.bursts.len());
+}
