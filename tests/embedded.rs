@@ -41,6 +41,8 @@ fn every_profile_and_setting_passes_what_it_can_show() {
         ("--tme unlocked", "checks passed, 0 failed"),
         ("--keyid-bits 0", "checks passed, 0 failed"),
         ("--cache-size 64K --cache-ways 2", WHOLE_TOUR),
+        ("--cache lazy --wb-order descending", WHOLE_TOUR),
+        ("--cache off", "checks passed, 0 failed"),
         ("-m 8G", WHOLE_TOUR),
     ] {
         let run = emu(options.split(' '));

@@ -78,6 +78,10 @@ mod dsdt {
     pub const RTC_BASE: u16 = 0x70;
     pub const RTC_IRQ: u32 = 8;
     pub const PCI_CONFIG: u16 = 0xCF8;
+    /// The slot of the DMA test device, all functions (section 6.2.13), filled or not, and the IOAPIC input it is wired to.
+    pub const DMA_DEVICE: u32 = 0x0001_FFFF;
+    pub const INTA: u8 = 0;
+    pub const DMA_DEVICE_GSI: u8 = 16;
 }
 
 /// All tables with their addresses, ready to be written.
@@ -148,8 +152,7 @@ fn fadt_table(facs: u64, dsdt: u64) -> Vec<u8> {
         // These two mean that the buttons are *not* fixed hardware; there are none at all.
         .flag(Flags::PwrButton)
         .flag(Flags::SlpButton)
-        // RTC wake-up is not reported in the fixed registers.
-        .flag(Flags::FixRtc)
+        // FIX_RTC stays clear: PM1_STS and PM1_EN have the RTC's bits.
         .flag(Flags::TmrValExt)
         .flag(Flags::ResetRegSup)
         .flag(Flags::Headless);
@@ -254,7 +257,10 @@ fn pci_host_bridge() -> Vec<u8> {
     );
     let resources = aml::ResourceTemplate::new(vec![&buses, &config, &io_below, &io_above, &memory]);
     let crs = aml::Name::new("_CRS".into(), &resources);
-    bytes(&aml::Device::new("PCI0".into(), vec![&hid, &uid, &bbn, &seg, &crs]))
+    let route = aml::Package::new(vec![&dsdt::DMA_DEVICE, &dsdt::INTA, &aml::ZERO, &dsdt::DMA_DEVICE_GSI]);
+    let routes = aml::Package::new(vec![&route]);
+    let prt = aml::Name::new("_PRT".into(), &routes);
+    bytes(&aml::Device::new("PCI0".into(), vec![&hid, &uid, &bbn, &seg, &crs, &prt]))
 }
 
 /// A device with fixed ports (base, length) and perhaps an edge-triggered interrupt.
@@ -336,8 +342,8 @@ mod tests {
         assert_eq!((fadt[88], fadt[89], fadt[91]), (4, 2, 4));
         assert_eq!(fadt[108], 0x32, "CENTURY");
         assert_eq!(u16::from_le_bytes([fadt[109], fadt[110]]), 0b101);
-        // WBINVD, PROC_C1, PWR_BUTTON, SLP_BUTTON, FIX_RTC, TMR_VAL_EXT, RESET_REG_SUP, HEADLESS.
-        assert_eq!(u32_at(&fadt, 112), 0x1575);
+        // WBINVD, PROC_C1, PWR_BUTTON, SLP_BUTTON, TMR_VAL_EXT, RESET_REG_SUP, HEADLESS.
+        assert_eq!(u32_at(&fadt, 112), 0x1535);
         assert_eq!((fadt[116], u64_at(&fadt, 120), fadt[128]), (1, 0xCF9, 6));
     }
 }

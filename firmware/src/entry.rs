@@ -1,6 +1,6 @@
 //! The states in which images are entered, and what firmware leaves in memory for them.
 
-use crate::memory_map::{BIOS_AREA, EBDA, GIB, KIB, MIB, PAGE};
+use crate::memory_map::{GIB, MIB, PAGE};
 use crate::platform::{BootCpu, DescriptorTable, EntryState, gpr};
 use x86::cr::{cr0, cr4, efer};
 use x86::flags;
@@ -51,25 +51,11 @@ const MAPPED_GIB: u64 = 4;
 
 /// Real-address mode as a BIOS leaves it to a boot sector.
 mod real {
-    /// 256 vectors of segment:offset.
-    pub const VECTORS: usize = 256;
     pub const IVT: u64 = 0;
     pub const IVT_LIMIT: u16 = 0x3FF;
     pub const SEGMENT_LIMIT: u32 = 0xFFFF;
-    /// BIOS data area: base of COM1, segment of the EBDA, conventional memory in KiB.
-    pub const BDA: u64 = 0x400;
-    pub const BDA_BYTES: usize = 0x100;
-    pub const BDA_COM1: usize = 0x00;
-    pub const BDA_EBDA: usize = 0x0E;
-    pub const BDA_MEMORY: usize = 0x13;
-    pub const COM1: u16 = 0x3F8;
     /// DL: the first hard disk.
     pub const BOOT_DRIVE: u64 = 0x80;
-    /// Segment of the BIOS area's last 64 KiB, and the place of its only handler.
-    pub const BIOS_SEGMENT: u16 = 0xF000;
-    pub const HANDLER: u16 = 0xFF00;
-    /// CLI; HLT; JMP to the HLT.
-    pub const HANDLER_CODE: [u8; 4] = [0xFA, 0xF4, 0xEB, 0xFD];
 }
 
 /// 32-bit TSS, busy, at 0, as PVH wants TR to be.
@@ -102,25 +88,8 @@ pub fn pvh_task_register() -> Segment {
     Segment { selector: 0, ar: ar::P | PVH_TSS_TYPE, limit: PVH_TSS_LIMIT, base: 0 }
 }
 
-/// Real-address mode at `address`, which is below 1 MiB: 0:7C00 for a boot sector. Writes vectors and BIOS data area.
-///
-/// There are no BIOS services. Every vector leads to a HLT with interrupts disabled, so that a call to one ends the run
-/// where it can be seen, rather than going on without an answer.
-pub fn real16(cpu: &mut dyn BootCpu, address: u64) -> EntryState {
-    let vector = u32::from(real::BIOS_SEGMENT) << 16 | u32::from(real::HANDLER);
-    let vectors: Vec<u8> = (0..real::VECTORS).flat_map(|_| vector.to_le_bytes()).collect();
-    cpu.write_phys(real::IVT, &vectors);
-    let handler = (u64::from(real::BIOS_SEGMENT) << 4) + u64::from(real::HANDLER);
-    debug_assert!(BIOS_AREA.contains(&handler));
-    cpu.write_phys(handler, &real::HANDLER_CODE);
-
-    let mut data = [0u8; real::BDA_BYTES];
-    let mut put = |at: usize, value: u16| data[at..at + 2].copy_from_slice(&value.to_le_bytes());
-    put(real::BDA_COM1, real::COM1);
-    put(real::BDA_EBDA, (EBDA.start >> 4) as u16);
-    put(real::BDA_MEMORY, (EBDA.start / KIB) as u16);
-    cpu.write_phys(real::BDA, &data);
-
+/// Real-address mode at `address`, which is below 1 MiB: 0:7C00 for a boot sector.
+pub fn real16(address: u64) -> EntryState {
     // Offsets from segment 0 as far as they reach: boot sectors take 0:7C00 for granted.
     let (selector, offset) =
         if address <= u64::from(u16::MAX) { (0, address) } else { ((address >> 4) as u16, address & 0xF) };

@@ -28,7 +28,7 @@ pub fn boot(cpu: &mut dyn BootCpu, bios: &mut Bios, images: &Images, flat: Flat)
         if !images.modules.is_empty() {
             return Err(LoadError::TooManyModules { given: images.modules.len(), accepted: "none" });
         }
-        (entry::real16(cpu, address), Vec::new(), 0)
+        (entry::real16(address), Vec::new(), 0)
     } else {
         let initrd = linux::check_and_place(bios, images, &area, linux::DEFAULT_LIMITS)?;
         linux::write_hand_over(cpu, bios, images, initrd.as_ref(), None);

@@ -5,7 +5,7 @@
 //! writes after TME activation reaches DRAM encrypted (MK specification, section 7.5 rule 1).
 //!
 //! Reading order: [`platform`] (the interface), [`setup`] (the menu, and what is refused), [`memory_map`] and [`e820`]
-//! (where RAM is), [`processor`] and [`tme`] (the TME sequence), [`mtrr`], [`chipset`], [`acpi`]. Then [`load`] (which
+//! (where RAM is), [`processor`] and [`tme`] (the TME sequence), [`mtrr`], [`chipset`], [`services`] (real mode), [`acpi`]. Then [`load`] (which
 //! protocol an image speaks, and what all protocols share) and [`entry`] (the states in which images are entered); the
 //! protocols [`linux`], [`multiboot1`], [`multiboot2`], [`pvh`] and [`flat`]; the file formats [`bzimage`] and [`elf`].
 
@@ -28,6 +28,7 @@ pub mod multiboot2;
 pub mod platform;
 pub mod processor;
 pub mod pvh;
+pub mod services;
 pub mod setup;
 pub mod tme;
 
@@ -78,6 +79,7 @@ pub fn power_on(cpu: &mut dyn BootCpu, setup: &Setup, memory: &MemoryMap) -> Res
     let tme = tme::activate(cpu, &processor, &plan, &mut log)?;
     mtrr::program(cpu, memory, tme.effective_width(), &mut log)?;
     chipset::initialise(cpu);
+    services::install(cpu);
 
     let tables = AcpiTables::build(memory, setup.processors);
     tables.write(cpu);

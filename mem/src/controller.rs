@@ -1,9 +1,10 @@
 //! The memory controller: turns transactions into cipher operations on DRAM. The only caller of the cipher.
 
-use crate::addr::{BusAddr, KeyId, LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES, PAGE_SHIFT};
+use crate::addr::{AddressLayout, BusAddr, KeyId, LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES, PAGE_SHIFT};
 use crate::dram::Dram;
-use crate::event::Event;
+use crate::event::{Event, Events};
 use crate::map::AddressMap;
+use crate::packages::Packages;
 use crate::stats::Stats;
 use crate::tme::{Cipher, TmePackage};
 use crate::{CipherLine, PlainLine};
@@ -27,26 +28,50 @@ impl Place {
 /// Marks a line that nobody wrote since events were enabled.
 const NO_WRITER: u16 = u16::MAX;
 
-/// DRAM behind the encryption engine.
+/// DRAM behind the encryption engines of all packages.
 pub(crate) struct Controller {
-    pub(crate) tme: TmePackage,
+    pub(crate) packages: Packages,
     pub(crate) dram: Dram,
     pub(crate) stats: Stats,
     pub(crate) map: AddressMap,
     /// Who wrote each line last, by page; kept only while events are recorded.
     writers: Vec<Option<Box<[u16; LINES_PER_PAGE]>>>,
+    /// False with `cache = off`: no write-back can come after another KeyID's access to the line.
+    late_write_backs: bool,
 }
 
 impl Controller {
-    pub(crate) fn new(tme: TmePackage, map: AddressMap) -> Self {
-        let stats = Stats::new(1 << tme.features().max_keyid_bits());
-        Self { tme, dram: Dram::new(map), stats, map, writers: Vec::new() }
+    pub(crate) fn new(packages: Packages, map: AddressMap, late_write_backs: bool) -> Self {
+        let stats = Stats::new(1 << packages.executing.features().max_keyid_bits());
+        Self { packages, dram: Dram::new(map), stats, map, writers: Vec::new(), late_write_backs }
+    }
+
+    /// The TME state of the executing package.
+    #[inline(always)]
+    pub(crate) fn tme(&self) -> &TmePackage {
+        &self.packages.executing
+    }
+
+    /// How the executing package's processors split addresses.
+    #[inline(always)]
+    pub(crate) fn layout(&self) -> AddressLayout {
+        self.tme().layout()
+    }
+
+    #[inline(always)]
+    pub(crate) fn events(&self) -> &Events {
+        &self.tme().events
+    }
+
+    #[inline(always)]
+    pub(crate) fn push_event(&mut self, event: Event) {
+        self.packages.executing.events.push(event);
     }
 
     /// Where the line of a transaction is; `None` outside RAM, which includes addresses of more than `M` bits.
     #[inline(always)]
     pub(crate) fn place(&self, address: BusAddr) -> Option<Place> {
-        let layout = self.tme.layout();
+        let layout = self.layout();
         if address.0 >> (layout.maxphyaddr & 63) != 0 {
             return None;
         }
@@ -56,26 +81,30 @@ impl Controller {
 
     /// [`place`](Self::place) for devices: DMA with a TDX-private KeyID is aborted (MK specification section 5.6).
     pub(crate) fn dma_place(&self, address: BusAddr) -> Option<Place> {
-        let shared_bits = self.tme.keyid_bits() - self.tme.tdx_reserved_keyid_bits();
-        let private = self.tme.layout().keyid(address).0 >> shared_bits != 0;
+        let shared_bits = self.tme().keyid_bits() - self.tme().tdx_reserved_keyid_bits();
+        let private = self.layout().keyid(address).0 >> shared_bits != 0;
         if private { None } else { self.place(address) }
     }
 
     #[inline]
     fn dun(&self, place: Place) -> u64 {
-        self.tme.layout().mem(place.address).line().0
+        self.layout().mem(place.address).line().0
     }
 
     /// Reads and decrypts one line.
     pub(crate) fn read_line(&mut self, place: Place) -> PlainLine {
         self.note_keyid(place);
+        let (line, decrypted) = self.get_line(place);
+        self.stats.count_decrypted(decrypted);
+        line
+    }
+
+    /// [`read_line`](Self::read_line) without counters and events. Also the number of lines that went through the cipher.
+    pub(crate) fn get_line(&self, place: Place) -> (PlainLine, usize) {
         let cells = self.dram.read(place.page, place.line());
-        match self.tme.resolve(place.address) {
-            Cipher::Plaintext => PlainLine::unencrypted(&cells),
-            Cipher::Xts(key) => {
-                self.stats.count_decrypted(1);
-                key.decrypt_line(self.dun(place), &cells)
-            }
+        match self.packages.engine(place.page).resolve(place.address) {
+            Cipher::Plaintext => (PlainLine::unencrypted(&cells), 0),
+            Cipher::Xts(key) => (key.decrypt_line(self.dun(place), &cells), 1),
         }
     }
 
@@ -83,22 +112,27 @@ impl Controller {
     pub(crate) fn write_line(&mut self, place: Place, line: &PlainLine) {
         self.note_keyid(place);
         self.note_writer(place, 1);
-        let cells = match self.tme.resolve(place.address) {
-            Cipher::Plaintext => CipherLine::unencrypted(line),
-            Cipher::Xts(key) => {
-                self.stats.count_encrypted(1);
-                key.encrypt_line(self.dun(place), line)
-            }
+        let encrypted = self.put_line(place, line);
+        self.stats.count_encrypted(encrypted);
+    }
+
+    /// [`write_line`](Self::write_line) without counters and events. Returns the number of lines that went through the
+    /// cipher.
+    pub(crate) fn put_line(&self, place: Place, line: &PlainLine) -> usize {
+        let (cells, encrypted) = match self.packages.engine(place.page).resolve(place.address) {
+            Cipher::Plaintext => (CipherLine::unencrypted(line), 0),
+            Cipher::Xts(key) => (key.encrypt_line(self.dun(place), line), 1),
         };
         self.dram.write(place.page, place.line(), &cells);
+        encrypted
     }
 
     /// Writes back a cache line: `write_line`, with the events that only write-backs raise.
     pub(crate) fn write_back(&mut self, place: Place, line: &PlainLine) {
-        if self.tme.events.enabled() {
+        if self.late_write_backs && self.events().enabled() {
             self.note_key_switch(place);
         }
-        self.stats.count_write_back(self.tme.layout().keyid(place.address));
+        self.stats.count_write_back(self.layout().keyid(place.address));
         self.write_line(place, line);
     }
 
@@ -150,18 +184,22 @@ impl Controller {
 
     /// Reads consecutive lines of one page. The page resolves as a whole: the exclusion range has 4 KiB grains.
     fn read_run(&mut self, place: Place, lines: &mut [PlainLine]) {
+        if let [line] = lines {
+            *line = self.read_line(place);
+            return;
+        }
         self.note_keyid(place);
-        let first = place.line() as usize;
-        let zeros = [CipherLine::ZERO; LINES_PER_PAGE];
-        let cells = &self.dram.page(place.page).unwrap_or(&zeros)[first..first + lines.len()];
-        match self.tme.resolve(place.address) {
+        let mut cells = [CipherLine::ZERO; LINES_PER_PAGE];
+        let cells = &mut cells[..lines.len()];
+        self.dram.read_run(place.page, place.line(), cells);
+        match self.packages.engine(place.page).resolve(place.address) {
             Cipher::Plaintext => {
-                for (to, from) in lines.iter_mut().zip(cells) {
+                for (to, from) in lines.iter_mut().zip(&*cells) {
                     *to = PlainLine::unencrypted(from);
                 }
             }
             Cipher::Xts(key) => {
-                key.decrypt_lines(self.tme.layout().mem(place.address).line().0, cells, lines);
+                key.decrypt_lines(self.dun(place), cells, lines);
                 self.stats.count_decrypted(lines.len());
             }
         }
@@ -169,44 +207,47 @@ impl Controller {
 
     /// Writes consecutive whole lines of one page.
     fn write_run(&mut self, place: Place, lines: &[PlainLine]) {
+        if let [line] = lines {
+            return self.write_line(place, line);
+        }
         self.note_keyid(place);
         self.note_writer(place, lines.len());
-        let first = place.line() as usize;
-        let dun = self.dun(place);
-        let cells = &mut self.dram.page_mut(place.page)[first..first + lines.len()];
-        match self.tme.resolve(place.address) {
+        let mut cells = [CipherLine::ZERO; LINES_PER_PAGE];
+        let cells = &mut cells[..lines.len()];
+        match self.packages.engine(place.page).resolve(place.address) {
             Cipher::Plaintext => {
                 for (to, from) in cells.iter_mut().zip(lines) {
                     *to = CipherLine::unencrypted(from);
                 }
             }
             Cipher::Xts(key) => {
-                key.encrypt_lines(dun, lines, cells);
+                key.encrypt_lines(self.dun(place), lines, cells);
                 self.stats.count_encrypted(lines.len());
             }
         }
+        self.dram.write_run(place.page, place.line(), cells);
     }
 
     #[inline]
     fn note_keyid(&mut self, place: Place) {
-        if self.tme.events.enabled() {
-            let keyid = self.tme.layout().keyid(place.address);
-            if keyid.0 > self.tme.max_keys() {
-                self.tme.events.push(Event::KeyidBeyondMax { address: place.address, keyid });
+        if self.events().enabled() {
+            let keyid = self.layout().keyid(place.address);
+            if keyid.0 > self.tme().max_keys() {
+                self.push_event(Event::KeyidBeyondMax { address: place.address, keyid });
             }
         }
     }
 
     #[inline]
     fn note_writer(&mut self, place: Place, lines: usize) {
-        if self.tme.events.enabled() {
+        if self.events().enabled() {
             self.record_writer(place, lines);
         }
     }
 
     #[cold]
     fn record_writer(&mut self, place: Place, lines: usize) {
-        let keyid = self.tme.layout().keyid(place.address).0;
+        let keyid = self.layout().keyid(place.address).0;
         self.writers.resize(self.map.pages(), None);
         let writers = self.writers[place.page as usize].get_or_insert_with(|| Box::new([NO_WRITER; LINES_PER_PAGE]));
         for writer in writers.iter_mut().skip(place.line() as usize).take(lines) {
@@ -216,14 +257,14 @@ impl Controller {
 
     #[cold]
     fn note_key_switch(&mut self, place: Place) {
-        let kid_now = self.tme.layout().keyid(place.address);
+        let kid_now = self.layout().keyid(place.address);
         let writers = self.writers.get(place.page as usize).and_then(Option::as_deref);
         if let Some(&before) = writers.and_then(|writers| writers.get(place.line() as usize))
             && before != NO_WRITER
             && before != kid_now.0
         {
-            let line = self.tme.layout().mem(place.address).line();
-            self.tme.events.push(Event::AliasDirtyOnKeySwitch { line, kid_before: KeyId(before), kid_now });
+            let line = self.layout().mem(place.address).line();
+            self.push_event(Event::AliasDirtyOnKeySwitch { line, kid_before: KeyId(before), kid_now });
         }
     }
 

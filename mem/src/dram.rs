@@ -1,5 +1,6 @@
 //! The DRAM array: what a bus probe or a cold-boot dump sees. Nothing here knows a key.
 
+use std::cell::{Cell, OnceCell};
 use std::io::{self, Write};
 
 use crate::CipherLine;
@@ -7,17 +8,19 @@ use crate::addr::{LINE_BYTES, LINES_PER_PAGE, LineAddr, PAGE_BYTES};
 use crate::hash::StateHasher;
 use crate::map::AddressMap;
 
-type Page = [CipherLine; LINES_PER_PAGE];
+/// The lines of a page. They are `Cell`s because with `cache = off` a probe finds DRAM current (MC-27), and probing is
+/// not an operation that needs exclusive access.
+type Page = [Cell<CipherLine>; LINES_PER_PAGE];
 
 /// Sparse DRAM: a page exists from its first write on; cells never written read as zero bytes.
 pub struct Dram {
     map: AddressMap,
-    pages: Vec<Option<Box<Page>>>,
+    pages: Vec<OnceCell<Box<Page>>>,
 }
 
 impl Dram {
     pub(crate) fn new(map: AddressMap) -> Self {
-        let pages = std::iter::repeat_with(|| None).take(map.pages()).collect();
+        let pages = std::iter::repeat_with(OnceCell::new).take(map.pages()).collect();
         Self { map, pages }
     }
 
@@ -43,53 +46,67 @@ impl Dram {
     /// Those of `out`.
     pub fn dump(&self, out: &mut impl Write) -> io::Result<()> {
         for page in &self.pages {
-            out.write_all(&page_bytes(page.as_deref()))?;
+            out.write_all(&page_bytes(page.get().map(Box::as_ref)))?;
         }
         Ok(())
     }
 
     /// Bytes of host memory in use for cells.
     pub fn allocated_bytes(&self) -> u64 {
-        (self.pages.iter().flatten().count() * PAGE_BYTES) as u64
+        (self.pages.iter().filter(|page| page.get().is_some()).count() * PAGE_BYTES) as u64
     }
 
     /// Line `line` of page number `page`, both in range.
     #[inline]
     pub(crate) fn read(&self, page: u32, line: u32) -> CipherLine {
-        match &self.pages[page as usize] {
-            Some(cells) => cells[line as usize % LINES_PER_PAGE],
+        match self.pages[page as usize].get() {
+            Some(cells) => cells[line as usize % LINES_PER_PAGE].get(),
             None => CipherLine::ZERO,
         }
     }
 
     /// Line `line` of page number `page`, both in range.
     #[inline]
-    pub(crate) fn write(&mut self, page: u32, line: u32, cells: &CipherLine) {
-        self.page_mut(page)[line as usize % LINES_PER_PAGE] = *cells;
+    pub(crate) fn write(&self, page: u32, line: u32, cells: &CipherLine) {
+        self.page(page)[line as usize % LINES_PER_PAGE].set(*cells);
     }
 
-    /// The cells of a page, if it was ever written.
-    pub(crate) fn page(&self, page: u32) -> Option<&Page> {
-        self.pages[page as usize].as_deref()
+    /// Consecutive lines of a page from `first` on.
+    pub(crate) fn read_run(&self, page: u32, first: u32, lines: &mut [CipherLine]) {
+        match self.pages[page as usize].get() {
+            Some(cells) => {
+                for (to, from) in lines.iter_mut().zip(&cells[first as usize..]) {
+                    *to = from.get();
+                }
+            }
+            None => lines.fill(CipherLine::ZERO),
+        }
+    }
+
+    /// Consecutive lines of a page from `first` on.
+    pub(crate) fn write_run(&self, page: u32, first: u32, lines: &[CipherLine]) {
+        for (to, from) in self.page(page)[first as usize..].iter().zip(lines) {
+            to.set(*from);
+        }
     }
 
     /// The cells of a page, allocated if need be.
     #[inline]
-    pub(crate) fn page_mut(&mut self, page: u32) -> &mut Page {
-        self.pages[page as usize].get_or_insert_with(|| Box::new([CipherLine::ZERO; LINES_PER_PAGE]))
+    fn page(&self, page: u32) -> &Page {
+        self.pages[page as usize].get_or_init(|| Box::new([const { Cell::new(CipherLine::ZERO) }; LINES_PER_PAGE]))
     }
 
     /// Power loss without remanence.
     pub(crate) fn clear(&mut self) {
-        self.pages.fill_with(|| None);
+        self.pages.fill_with(OnceCell::new);
     }
 
     /// Pages of zero bytes do not enter, so that "never written" and "written with zeros" hash alike.
     pub(crate) fn hash(&self, hasher: &mut StateHasher) {
         hasher.u64(self.pages.len() as u64);
         for (number, page) in self.pages.iter().enumerate() {
-            if let Some(page) = page.as_deref()
-                && page.iter().any(|line| *line != CipherLine::ZERO)
+            if let Some(page) = page.get()
+                && page.iter().any(|line| line.get() != CipherLine::ZERO)
             {
                 hasher.u64(number as u64);
                 hasher.bytes(&page_bytes(Some(page)));
@@ -103,7 +120,7 @@ fn page_bytes(page: Option<&Page>) -> [u8; PAGE_BYTES] {
     let mut bytes = [0; PAGE_BYTES];
     if let Some(page) = page {
         for (to, line) in bytes.chunks_exact_mut(LINE_BYTES).zip(page) {
-            to.copy_from_slice(&line.0);
+            to.copy_from_slice(&line.get().0);
         }
     }
     bytes

@@ -33,6 +33,8 @@ pub struct Frame {
     pub(crate) next: Cell<u32>,
     /// True while the frame waits in the pool's queue of frames without resident lines.
     pub(crate) queued: Cell<bool>,
+    /// True while the frame is in the pool's list of frames with resident lines.
+    pub(crate) listed: Cell<bool>,
     /// Position in the pool, constant while the pool owns the frame.
     pub(crate) index: Cell<u32>,
     data: UnsafeCell<[PlainLine; LINES_PER_PAGE]>,
@@ -54,6 +56,7 @@ impl Frame {
             page_index: Cell::new(u32::MAX),
             next: Cell::new(NO_FRAME),
             queued: Cell::new(false),
+            listed: Cell::new(false),
             index: Cell::new(NO_FRAME),
             data: UnsafeCell::new([PlainLine([0; LINE_BYTES]); LINES_PER_PAGE]),
         }
@@ -212,6 +215,7 @@ pub(crate) fn take_slab() -> &'static [Frame] {
         frame.next.set(NO_FRAME);
         frame.index.set(NO_FRAME);
         frame.queued.set(false);
+        frame.listed.set(false);
     }
     slab
 }

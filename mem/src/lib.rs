@@ -1,13 +1,15 @@
-//! The memory side of a package: cache, memory controller with its key table, DRAM, and the TME state.
+//! The memory side of a machine: cache, memory controllers with their key tables, DRAM, and the TME state.
 //!
-//! Reading order: [`addr`] (address types), [`profile`] (which processor), [`tme`] (MSRs, key programming, `resolve`),
-//! `controller` (lines to ciphertext), [`dram`], `cache` (lines by full physical address), [`frame`] and [`fast`] (the
-//! fast path), [`memory`] (the one entry point).
+//! Reading order: [`addr`] (address types), [`profile`] (which processor), [`config`] (everything that can be chosen),
+//! [`tme`] (MSRs, key programming, `resolve`), `packages` (which TME state is whose), `controller` (lines to ciphertext),
+//! [`dram`], `cache` (lines by full physical address, in three models), [`frame`] and [`fast`] (the fast path), [`memory`]
+//! (the one entry point).
 //!
 //! Plaintext exists above the controller, ciphertext below it ([`PlainLine`], [`CipherLine`]).
 
 pub mod addr;
 mod cache;
+pub mod config;
 mod controller;
 pub mod dram;
 pub mod event;
@@ -16,7 +18,9 @@ pub mod frame;
 pub mod hash;
 pub mod map;
 pub mod memory;
+mod packages;
 pub mod profile;
+mod rate;
 pub mod stats;
 pub mod tme;
 
@@ -24,6 +28,7 @@ pub use addr::{
     Access, AddressLayout, BusAddr, Icount, KeyId, LINE_BYTES, LINES_PER_PAGE, LineAddr, MemType, PAGE_BYTES, PhysAddr,
     VirtAddr,
 };
+pub use config::{CacheModel, Config, ConfigError, PACKAGES_MAX, UnknownCacheModel, UnknownWbOrder, WbOrder};
 pub use crypto::{Algorithm, CipherLine, PlainLine};
 pub use dram::Dram;
 pub use event::{Event, Events};
@@ -31,7 +36,8 @@ pub use fast::{FAST_ENTRIES, FastTable, Slot, deny};
 pub use frame::FramePtr;
 pub use hash::StateHasher;
 pub use map::{AddressMap, RamRegion};
-pub use memory::{CodeHit, Config, ConfigError, Memory, Retired, Touched};
+pub use memory::{CodeHit, Memory, Retired, Touched};
 pub use profile::{TmeFeatures, TmeProfile, UnknownProfile};
+pub use rate::{NotARate, Rate};
 pub use stats::{KeyStats, Stats};
-pub use tme::{EntropyStep, EntropyStream, LockedWrite, ProgramError, TmePackage};
+pub use tme::{EntropyStep, EntropyStream, Knobs, LockedWrite, ProgramError, TmePackage};

@@ -2,75 +2,18 @@
 
 use x86::platform::ResetKind;
 
-use crate::addr::{Access, AddressLayout, BusAddr, LINE_BYTES, LineAddr, MemType, PAGE_BYTES, PhysAddr};
-use crate::cache::{CACHE_BYTES_MAX, CACHE_WAYS_MAX, ExactCache, line_bit};
+use crate::addr::{Access, AddressLayout, BusAddr, LINE_BYTES, LineAddr, MemType, PhysAddr};
+use crate::cache::{Cache, line_bit};
+use crate::config::{CacheModel, Config, ConfigError};
 use crate::controller::{Controller, Place, line_pieces, page_pieces};
 use crate::dram::Dram;
 use crate::event::{Event, Events};
 use crate::frame::FramePtr;
 use crate::hash::StateHasher;
 use crate::map::AddressMap;
-use crate::profile::TmeProfile;
+use crate::packages::Packages;
 use crate::stats::Stats;
-use crate::tme::{LockedWrite, TmePackage};
-
-/// What a package and its memory are made of.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// RAM in bytes: a multiple of 4 KiB, at least 1 MiB.
-    pub ram_bytes: u64,
-    /// The processor.
-    pub profile: TmeProfile,
-    /// Cache size; with `cache_ways` it must give a power-of-two number of sets.
-    pub cache_bytes: usize,
-    /// Lines per set, 1 to 64.
-    pub cache_ways: usize,
-    /// Seed of the package's random generator.
-    pub seed: u64,
-    /// MC-07.
-    pub locked_write: LockedWrite,
-    /// The TDX option: 982H\[39:36\] may be set.
-    pub tdx_partition: bool,
-    /// False: no fast bits, every access is a slow one. Changes nothing that the guest sees.
-    pub fast: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            ram_bytes: 512 << 20,
-            profile: TmeProfile::Default,
-            cache_bytes: 1 << 20,
-            cache_ways: 16,
-            seed: 0,
-            locked_write: LockedWrite::Gp,
-            tdx_partition: false,
-            fast: true,
-        }
-    }
-}
-
-/// Least RAM: what a PC has below the first mebibyte.
-const RAM_BYTES_MIN: u64 = 1 << 20;
-
-/// A [`Config`] that cannot be built.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// RAM too small or not whole pages.
-    #[error("{0} bytes of RAM: expected a multiple of 4096, at least 1 MiB")]
-    RamSize(u64),
-    /// RAM would reach into the KeyID bits.
-    #[error(
-        "{ram_bytes} bytes of RAM do not fit below 2^{memory_bits}, where the KeyID bits of profile {profile} start"
-    )]
-    RamBeyondKeyid { ram_bytes: u64, memory_bits: u32, profile: TmeProfile },
-    /// Ways out of range.
-    #[error("a cache with {0} ways: expected 1 to 64")]
-    CacheWays(usize),
-    /// Sets not a power of two, or too large.
-    #[error("a cache of {bytes} bytes with {ways} ways: expected 64 * {ways} * 2^n bytes, at most 1 GiB")]
-    CacheSize { bytes: usize, ways: usize },
-}
+use crate::tme::TmePackage;
 
 /// What [`Memory::touch`] found or made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,9 +44,9 @@ pub struct CodeHit {
     pub line: u32,
 }
 
-/// A package's memory.
+/// The machine's memory.
 pub struct Memory {
-    cache: ExactCache,
+    cache: Cache,
     controller: Controller,
     code_hits: Vec<CodeHit>,
 }
@@ -114,29 +57,12 @@ impl Memory {
     /// # Errors
     /// The first rule of [`Config`] that does not hold.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        let Config { ram_bytes, cache_bytes: bytes, cache_ways: ways, profile, .. } = config;
-        let features = profile.features();
-        if ram_bytes < RAM_BYTES_MIN || !ram_bytes.is_multiple_of(PAGE_BYTES as u64) {
-            return Err(ConfigError::RamSize(ram_bytes));
-        }
-        // Checked for the largest k, so that activation can never turn RAM addresses into KeyIDs.
-        let memory_bits = u32::from(features.maxphyaddr - features.max_keyid_bits());
-        let limit = PhysAddr(1 << memory_bits);
-        if ram_bytes > limit.0 || AddressMap::new(ram_bytes).top() > limit {
-            return Err(ConfigError::RamBeyondKeyid { ram_bytes, memory_bits, profile });
-        }
-        if !(1..=CACHE_WAYS_MAX).contains(&ways) {
-            return Err(ConfigError::CacheWays(ways));
-        }
-        let sets = bytes / (LINE_BYTES * ways);
-        if !sets.is_power_of_two() || sets * LINE_BYTES * ways != bytes || bytes > CACHE_BYTES_MAX {
-            return Err(ConfigError::CacheSize { bytes, ways });
-        }
-        let map = AddressMap::new(ram_bytes);
-        let tme = TmePackage::new(features, config.locked_write, config.tdx_partition, config.seed);
+        config.check()?;
+        let map = AddressMap::new(config.ram_bytes);
+        let packages = Packages::new(&config, map.pages());
         Ok(Self {
-            cache: ExactCache::new(bytes, ways, map.pages(), config.fast),
-            controller: Controller::new(tme, map),
+            cache: Cache::new(&config, map.pages()),
+            controller: Controller::new(packages, map, config.cache != CacheModel::Off),
             code_hits: Vec::new(),
         })
     }
@@ -144,7 +70,7 @@ impl Memory {
     /// How addresses split, with `k` as the package has it.
     #[inline(always)]
     pub fn layout(&self) -> AddressLayout {
-        self.controller.tme.layout()
+        self.controller.layout()
     }
 
     /// Where RAM is.
@@ -168,7 +94,10 @@ impl Memory {
         let place = self.controller.place(address)?;
         let frame = match self.cache.hit(place) {
             Some(frame) => frame,
-            None if no_fill => return None,
+            None if no_fill => {
+                self.cache.expose(&mut self.controller, place);
+                return None;
+            }
             None => self.cache.fill(&mut self.controller, place),
         };
         if access == Access::Write {
@@ -178,7 +107,7 @@ impl Memory {
             }
             return Some(Touched { frame, code_hit });
         }
-        if self.controller.tme.events.enabled() {
+        if self.controller.events().enabled() {
             self.note_stale_read(frame, place);
         }
         Some(Touched { frame, code_hit: false })
@@ -198,7 +127,7 @@ impl Memory {
                     None => self.controller.read_bytes(place, piece),
                 },
                 MemType::Uc | MemType::UcMinus | MemType::Wc => {
-                    self.cache.flush(&mut self.controller, place, true);
+                    self.cache.bypass(&mut self.controller, place, true);
                     self.controller.read_bytes(place, piece);
                 }
             }
@@ -215,6 +144,7 @@ impl Memory {
             code_hit |= match ty {
                 MemType::Wb => self.write_cached(place, no_fill, piece),
                 MemType::Wt => {
+                    self.cache.expose(&mut self.controller, place);
                     if let Some(frame) = self.cache.hit(place) {
                         frame.write(at.page_offset(), piece);
                     }
@@ -254,7 +184,7 @@ impl Memory {
 
     /// A write inside one line that does not allocate. A line that is overwritten whole needs no write-back.
     fn write_past(&mut self, place: Place, bytes: &[u8]) -> bool {
-        self.cache.flush(&mut self.controller, place, bytes.len() < LINE_BYTES);
+        self.cache.bypass(&mut self.controller, place, bytes.len() < LINE_BYTES);
         self.controller.write_bytes(place, bytes);
         self.void_code(place)
     }
@@ -272,14 +202,18 @@ impl Memory {
         self.cache.pool.find(place.page, page.page())
     }
 
-    /// True when the line is in the cache under this KeyID.
+    /// True when the line is in the cache under this KeyID; never with [`CacheModel::Off`].
     pub fn line_resident(&self, address: BusAddr) -> bool {
-        self.controller.place(address).is_some_and(|place| self.cache.hit(place).is_some())
+        self.cached(address).is_some()
     }
 
-    /// True when the line is in the cache under this KeyID and newer than DRAM.
+    fn cached(&self, address: BusAddr) -> Option<FramePtr> {
+        if self.cache.is_off() { None } else { self.cache.hit(self.controller.place(address)?) }
+    }
+
+    /// True when the line is in the cache under this KeyID and newer than DRAM; never with [`CacheModel::Off`].
     pub fn line_dirty(&self, address: BusAddr) -> bool {
-        let hit = self.controller.place(address).and_then(|place| self.cache.hit(place));
+        let hit = self.cached(address);
         hit.is_some_and(|frame| frame.dirty() & line_bit(address.line_in_page()) != 0)
     }
 
@@ -292,7 +226,7 @@ impl Memory {
     /// CLFLUSH, CLFLUSHOPT.
     pub fn clflush(&mut self, address: BusAddr) {
         if let Some(place) = self.controller.place(address) {
-            self.cache.flush(&mut self.controller, place, true);
+            self.cache.flush(&mut self.controller, place);
         }
     }
 
@@ -329,7 +263,8 @@ impl Memory {
                 continue;
             };
             let cached = self.cache.pool.find(place.page, at.page()).filter(|frame| frame.resident() != 0);
-            let Some(frame) = cached else {
+            let Some(frame) = cached.filter(|_| !self.cache.is_off()) else {
+                self.cache.publish(&self.controller, place.page, lines_of(at, piece.len()));
                 self.controller.read_bytes(place, piece);
                 continue;
             };
@@ -350,12 +285,13 @@ impl Memory {
         for (at, range) in page_pieces(address, bytes.len()) {
             let Some(place) = self.controller.dma_place(at) else { continue };
             let piece = &bytes[range];
-            if let Some(frame) = self.cache.pool.find(place.page, at.page())
-                && (frame.resident() | frame.code()) != 0
-            {
+            // In `off` another KeyID may own the line.
+            let concerned = self.cache.is_off() && self.cache.pool.aliases(place.page).next().is_some()
+                || self.cache.pool.find(place.page, at.page()).is_some_and(|f| f.resident() | f.code() != 0);
+            if concerned {
                 for (at, range) in line_pieces(at, piece.len()) {
                     let place = Place { address: at, ..place };
-                    self.cache.flush(&mut self.controller, place, range.len() < LINE_BYTES);
+                    self.cache.bypass(&mut self.controller, place, range.len() < LINE_BYTES);
                     self.void_code(place);
                 }
             }
@@ -394,59 +330,100 @@ impl Memory {
         self.code_hits.pop()
     }
 
-    /// TME state: MSRs, key table, random generator.
+    /// TME state of the executing package: MSRs, key table, random generator.
     #[inline(always)]
     pub fn tme(&self) -> &TmePackage {
-        &self.controller.tme
+        self.controller.tme()
     }
 
-    /// TME state, for the core's MSR and PCONFIG code. Nothing of it reaches into caches (section 4.8).
+    /// TME state of the executing package, for the core's MSR and PCONFIG code. Nothing of it reaches into caches (section
+    /// 4.8). With [`CacheModel::Off`] the call itself puts every store into DRAM, since a key may be about to change.
     #[inline(always)]
     pub fn tme_mut(&mut self) -> &mut TmePackage {
-        &mut self.controller.tme
+        self.cache.expose_all(&mut self.controller);
+        &mut self.controller.packages.executing
+    }
+
+    /// [`TmePackage::rdrand64`] of the executing package: the frequent use of it, which no line depends on.
+    pub fn rdrand64(&mut self) -> Option<u64> {
+        self.controller.packages.executing.rdrand64()
+    }
+
+    /// Number of packages.
+    pub fn packages(&self) -> usize {
+        self.controller.packages.count()
+    }
+
+    /// TME state of a package; `None` if there is no such package.
+    pub fn package(&self, number: usize) -> Option<&TmePackage> {
+        self.controller.packages.get(number)
+    }
+
+    /// Number of the package whose processor executes: 0 until [`execute_on`](Self::execute_on) says otherwise.
+    pub fn executing_package(&self) -> usize {
+        self.controller.packages.number()
+    }
+
+    /// A processor of package `number` executes from now on: [`tme`](Self::tme) and [`layout`](Self::layout) are that
+    /// package's (section 4.7). False, and no change, if there is no such package.
+    pub fn execute_on(&mut self, number: usize) -> bool {
+        self.controller.packages.execute_on(number)
+    }
+
+    /// The package whose engines encrypt this part of RAM; `None` outside RAM.
+    pub fn home_package(&self, address: PhysAddr) -> Option<usize> {
+        self.controller.map.page_index(address).map(|page| self.controller.packages.home(page))
     }
 
     /// The event log.
     pub fn events(&self) -> &Events {
-        &self.controller.tme.events
+        self.controller.events()
     }
 
     /// The event log; the core and the machine push theirs here too.
     pub fn events_mut(&mut self) -> &mut Events {
-        &mut self.controller.tme.events
+        &mut self.controller.packages.executing.events
     }
 
     /// The DRAM array, as a bus probe sees it.
     pub fn dram(&self) -> &Dram {
+        self.cache.publish_all(&self.controller);
         &self.controller.dram
     }
 
     /// The DRAM array, for faults and attacks below the encryption engine.
     pub fn dram_mut(&mut self) -> &mut Dram {
+        self.cache.expose_all(&mut self.controller);
         &mut self.controller.dram
     }
 
     /// Raw cells of a line; zero bytes outside RAM.
     pub fn dram_read_raw(&self, line: LineAddr) -> crate::CipherLine {
+        if let Some((page, at)) = self.controller.map.locate(line) {
+            self.cache.publish(&self.controller, page, line_bit(at));
+        }
         self.controller.dram.read_raw(line)
     }
 
     /// Replaces the raw cells of a line; false outside RAM. Cached copies do not change.
     pub fn dram_write_raw(&mut self, line: LineAddr, cells: &crate::CipherLine) -> bool {
+        if let Some((page, _)) = self.controller.map.locate(line) {
+            self.cache.expose(&mut self.controller, Place { address: BusAddr(line.start().0), page });
+        }
         self.controller.dram.write_raw(line, cells)
     }
 
-    /// Reset (MK specification section 7.3): cold and warm invalidate the caches without write-back (MC-34), INIT does
-    /// not touch them. DRAM survives a warm reset only.
+    /// Reset of all packages (MK specification section 7.3): cold and warm invalidate the caches without write-back (MC-34),
+    /// INIT does not touch them. DRAM survives a warm reset only.
     pub fn reset(&mut self, kind: ResetKind) {
         if kind != ResetKind::Init {
-            self.cache.drop_all();
+            self.cache.reset(&mut self.controller);
         }
         if kind == ResetKind::Cold {
             self.controller.dram.clear();
             self.controller.forget_writers();
         }
-        self.controller.tme.reset(kind);
+        self.controller.packages.reset(kind);
     }
 
     /// Traffic counters.
@@ -463,15 +440,15 @@ impl Memory {
     /// host-side and stay out.
     pub fn state_hash(&self, hasher: &mut StateHasher) {
         self.cache.hash(hasher);
-        self.controller.dram.hash(hasher);
-        self.controller.tme.hash(hasher);
+        self.dram().hash(hasher);
+        self.controller.packages.hash(hasher);
     }
 
     #[cold]
     fn note_stale_read(&mut self, frame: FramePtr, place: Place) {
         if let Some(other) = self.cache.dirty_alias(frame, place.line()) {
             let layout = self.layout();
-            self.controller.tme.events.push(Event::AliasReadStale {
+            self.controller.push_event(Event::AliasReadStale {
                 line: layout.mem(place.address).line(),
                 kid_read: layout.keyid(place.address),
                 kid_dirty: layout.keyid(other.bus_page()),
@@ -480,30 +457,7 @@ impl Memory {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn error(change: impl FnOnce(&mut Config)) -> Option<ConfigError> {
-        let mut config = Config { ram_bytes: 4 << 20, ..Config::default() };
-        change(&mut config);
-        Memory::new(config).err()
-    }
-
-    #[test]
-    fn configurations_are_checked() {
-        assert_eq!(error(|_| ()), None);
-        assert_eq!(error(|c| c.ram_bytes = 4097 << 10 | 1), Some(ConfigError::RamSize(4097 << 10 | 1)));
-        assert_eq!(error(|c| c.ram_bytes = 4096), Some(ConfigError::RamSize(4096)));
-        assert!(matches!(error(|c| c.ram_bytes = 1 << 40), Some(ConfigError::RamBeyondKeyid { memory_bits: 40, .. })));
-        assert!(matches!(error(|c| c.ram_bytes = !0xFFF), Some(ConfigError::RamBeyondKeyid { .. })));
-        for ways in [0, 65] {
-            assert_eq!(error(|c| c.cache_ways = ways), Some(ConfigError::CacheWays(ways)));
-        }
-        for bytes in [0, 1 << 9, 3 << 20, (1 << 20) + 64, 2 << 30] {
-            assert_eq!(error(|c| c.cache_bytes = bytes), Some(ConfigError::CacheSize { bytes, ways: 16 }));
-        }
-        assert_eq!(error(|c| (c.cache_bytes, c.cache_ways) = (3 << 18, 12)), None);
-        assert_eq!(error(|c| (c.cache_bytes, c.cache_ways) = (64, 1)), None);
-    }
+/// The lines, as bits, that `len` bytes at `address` have a part of. They lie in one page.
+fn lines_of(address: BusAddr, len: usize) -> u64 {
+    line_pieces(address, len).fold(0, |lines, (at, _)| lines | line_bit(at.line_in_page()))
 }

@@ -3,7 +3,10 @@
 mod common;
 
 use common::*;
-use mem::{Algorithm, CipherLine, EntropyStep, EntropyStream, KeyId, Memory, PhysAddr, ProgramError, TmeProfile};
+use mem::{
+    Algorithm, CipherLine, EntropyStep, EntropyStream, Icount, KeyId, Knobs, Memory, PhysAddr, ProgramError, Rate,
+    TmeProfile,
+};
 use x86::platform::ResetKind;
 use x86::tme::{activate as bits, pconfig};
 
@@ -85,6 +88,65 @@ fn mk_092_a_locked_table_is_busy_once() {
     assert_eq!((busy, busy.code()), (ProgramError::DeviceBusy, 5));
     assert_eq!(cells(&mut mem, PA, 1)[..], hex(K5));
     random(&mut mem, 1, &[0; 64], &[0; 64]).unwrap();
+}
+
+fn with_knobs(knobs: Knobs) -> Memory {
+    let mut mem = Memory::new(mem::Config { knobs, ..config() }).unwrap();
+    assert!(activate(&mut mem, ACTIVATE_K6));
+    mem
+}
+
+#[test]
+fn mk_092_the_busy_rate_fails_attempts_and_retrying_succeeds() {
+    let mut mem = with_knobs(Knobs { busy_rate: Rate::from_ppm(300_000).unwrap(), ..Knobs::default() });
+    let results: Vec<_> = (0..1000).map(|_| random(&mut mem, 1, &[0; 64], &[0; 64])).collect();
+    let busy = results.iter().filter(|result| **result == Err(ProgramError::DeviceBusy)).count();
+    let good = results.iter().filter(|result| result.is_ok()).count();
+    assert!((240..360).contains(&busy) && busy + good == 1000, "{busy} busy, {good} good");
+    mem.tme_mut().set_knobs(Knobs { busy_rate: Rate::ALWAYS, ..Knobs::default() });
+    let before = cells(&mut mem, PA, 1);
+    assert_eq!(random(&mut mem, 1, &[0; 64], &[0; 64]), Err(ProgramError::DeviceBusy));
+    assert_eq!(cells(&mut mem, PA, 1), before);
+}
+
+#[test]
+fn mk_091_the_entropy_failure_rate_is_that_of_draws_for_pconfig() {
+    let knobs = Knobs { entropy_fail_rate: Rate::from_ppm(500_000).unwrap(), ..Knobs::default() };
+    let mut mem = with_knobs(knobs);
+    let failed = (0..1000).filter(|_| random(&mut mem, 1, &[0; 64], &[0; 64]) == Err(ProgramError::EntropyError));
+    // Two draws each: one success in four.
+    let failed = failed.count();
+    assert!((690..810).contains(&failed), "{failed}");
+    // Other commands, other consumers and scripted draws do not fail.
+    for kid in 2..60 {
+        direct(&mut mem, kid, Algorithm::AesXts128, &XTS128.0, &XTS128.1);
+        assert!(mem.rdrand64().is_some());
+        mem.tme_mut().script_entropy(EntropyStream::Pconfig, [EntropyStep::Normal; 2]);
+        assert_eq!(random(&mut mem, kid, &[0; 64], &[0; 64]), Ok(()));
+    }
+}
+
+#[test]
+fn mc_23_the_key_table_stays_locked_for_the_latency_of_pconfig() {
+    let mut mem = with_knobs(Knobs { pconfig_latency: 100, ..Knobs::default() });
+    let mut at = |count| {
+        mem.tme_mut().at(Icount(count));
+        random(&mut mem, 1, &[0; 64], &[0; 64])
+    };
+    assert_eq!(at(1000), Ok(()));
+    assert_eq!([1001, 1099].map(&mut at), [Err(ProgramError::DeviceBusy); 2]);
+    // A refused attempt does not prolong it.
+    assert_eq!([1100, 1199, 1200].map(at), [Ok(()), Err(ProgramError::DeviceBusy), Ok(())]);
+    // An entropy failure releases the lock at once (section 4.4), and a reset does.
+    let knobs = Knobs { pconfig_latency: u64::MAX, ..Knobs::default() };
+    let mut mem = with_knobs(knobs);
+    mem.tme_mut().script_entropy(EntropyStream::Pconfig, [EntropyStep::Fail]);
+    assert_eq!(random(&mut mem, 1, &[0; 64], &[0; 64]), Err(ProgramError::EntropyError));
+    assert_eq!(random(&mut mem, 1, &[0; 64], &[0; 64]), Ok(()));
+    assert_eq!(random(&mut mem, 1, &[0; 64], &[0; 64]), Err(ProgramError::DeviceBusy));
+    mem.reset(ResetKind::Warm);
+    assert!(activate(&mut mem, ACTIVATE_K6));
+    assert_eq!(random(&mut mem, 1, &[0; 64], &[0; 64]), Ok(()));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::help;
 use crate::value::{self, SerialSink, Until};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use firmware::{Exclude, TmeSetting};
-use mem::TmeProfile;
+use mem::{CacheModel, TmeProfile, WbOrder};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -44,13 +44,6 @@ impl Cli {
             None => self.run,
         }
     }
-}
-
-/// Cache models (design D2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CacheModel {
-    /// Set-associative, one line per physical line and KeyID, no coherence between KeyIDs.
-    Exact,
 }
 
 /// On or off.
@@ -98,34 +91,46 @@ pub struct RunArgs {
     #[arg(long, value_name = "MODE", requires = "kernel", conflicts_with = "protocol", help_heading = help::GUEST)]
     pub entry: Option<String>,
 
-    /// RAM, 64M to 8G; a plain number is MiB
-    #[arg(short = 'm', long = "memory", value_name = "SIZE", default_value = "512M", value_parser = value::memory_size, help_heading = help::MACHINE)]
-    pub memory: u64,
-    /// Cache model
-    #[arg(long, value_name = "MODEL", value_enum, default_value = "exact", help_heading = help::MACHINE)]
-    pub cache: CacheModel,
-    /// Cache size: 64 bytes * ways * a power of two
-    #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = value::byte_size, help_heading = help::MACHINE)]
-    pub cache_size: usize,
-    /// Lines in a set of the cache, 1 to 64
-    #[arg(long, value_name = "N", default_value_t = 16, help_heading = help::MACHINE)]
-    pub cache_ways: usize,
-    /// Seed of everything random: keys, RDRAND
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = help::MACHINE)]
-    pub seed: u64,
-    /// Instructions in a second of the guest's time
-    #[arg(long, value_name = "N", default_value = "100M", value_parser = value::ips, help_heading = help::MACHINE)]
-    pub ips: u64,
-    /// Host-side shortcuts for memory accesses; off is slow and changes no result
-    #[arg(long, value_name = "SWITCH", value_enum, default_value = "on", help_heading = help::MACHINE)]
-    pub fast_path: Switch,
+    /// Machine file: the options below as TOML (see docs/machine-file.md); options override it
+    #[arg(long, value_name = "FILE", help_heading = help::MACHINE)]
+    pub machine: Option<PathBuf>,
+    /// Print the machine that the options and the machine file give, as a machine file, and end
+    #[arg(long, help_heading = help::MACHINE)]
+    pub machine_show: bool,
+    /// RAM, 64M to 8G; a plain number is MiB [default: 512M]
+    #[arg(short = 'm', long = "memory", value_name = "SIZE", value_parser = value::memory_size, help_heading = help::MACHINE)]
+    pub memory: Option<u64>,
+    /// Cache model: exact (sets and ways), lazy (unbounded: lines stay until flushed), off (every store is in DRAM at once) [default: exact]
+    #[arg(long, value_name = "MODEL", value_parser = value::cache_model, help_heading = help::MACHINE)]
+    pub cache: Option<CacheModel>,
+    /// Cache size: 64 bytes * ways * a power of two [default: 1M]
+    #[arg(long, value_name = "SIZE", value_parser = value::byte_size, help_heading = help::MACHINE)]
+    pub cache_size: Option<usize>,
+    /// Lines in a set of the cache, 1 to 64 [default: 16]
+    #[arg(long, value_name = "N", help_heading = help::MACHINE)]
+    pub cache_ways: Option<usize>,
+    /// Order of WBINVD's write-backs: ascending, descending, seeded, adversarial (the one that loses most) [default: ascending]
+    #[arg(long, value_name = "ORDER", value_parser = value::wb_order, help_heading = help::MACHINE)]
+    pub wb_order: Option<WbOrder>,
+    /// Seed of everything random: keys, RDRAND [default: 0]
+    #[arg(long, value_name = "N", help_heading = help::MACHINE)]
+    pub seed: Option<u64>,
+    /// Instructions in a second of the guest's time [default: 100M]
+    #[arg(long, value_name = "N", value_parser = value::ips, help_heading = help::MACHINE)]
+    pub ips: Option<u64>,
+    /// A PCI device for tests of DMA (see docs/dma-device.md) [default: off]
+    #[arg(long, value_name = "SWITCH", value_enum, help_heading = help::MACHINE)]
+    pub dma_device: Option<Switch>,
+    /// Host-side shortcuts for memory accesses; off is slow and changes no result [default: on]
+    #[arg(long, value_name = "SWITCH", value_enum, help_heading = help::MACHINE)]
+    pub fast_path: Option<Switch>,
     /// The same as --fast-path off
     #[arg(long, help_heading = help::MACHINE)]
     pub no_fast_path: bool,
 
-    /// Processor, as far as TME is concerned: default, client4, server6, server7, tme-only, none
-    #[arg(long, value_name = "NAME", default_value = "default", value_parser = value::profile, help_heading = help::BIOS)]
-    pub tme_profile: TmeProfile,
+    /// Processor, as far as TME is concerned: default, client4, server6, server7, tme-only, none [default: default]
+    #[arg(long, value_name = "NAME", value_parser = value::profile, help_heading = help::BIOS)]
+    pub tme_profile: Option<TmeProfile>,
     /// BIOS setting: on, off, unlocked, bypass [default: on, if the processor has TME]
     #[arg(long, value_name = "SETTING", value_parser = value::tme_setting, help_heading = help::BIOS)]
     pub tme: Option<TmeSetting>,
@@ -245,7 +250,7 @@ mod tests {
     #[test]
     fn options_work_with_and_without_the_subcommand() {
         for argv in [&["emu", "run", "--seed", "7"][..], &["emu", "--seed", "7"]] {
-            assert_eq!(Cli::try_parse_from(argv).unwrap().into_run_args().seed, 7);
+            assert_eq!(Cli::try_parse_from(argv).unwrap().into_run_args().seed, Some(7));
         }
         assert!(Cli::try_parse_from(["emu", "--seed", "7", "run"]).is_err());
     }

@@ -20,11 +20,12 @@ pub mod summary;
 pub mod terminal;
 pub mod value;
 
-use args::Cli;
+use args::{Cli, RunArgs};
 use clap::Parser;
 use outcome::Failure;
 use plan::Plan;
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Everything `main` does. `argv` starts with the program's name.
@@ -37,7 +38,8 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if e.use_stderr() { outcome::status::USAGE } else { outcome::status::SUCCESS });
         }
     };
-    let result = Plan::new(cli.into_run_args()).and_then(session::run);
+    let args = cli.into_run_args();
+    let result = if args.machine_show { show_machine(&args) } else { Plan::new(args).and_then(session::run) };
     match result {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
@@ -45,6 +47,14 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(failure.status())
         }
     }
+}
+
+/// `--machine-show`
+fn show_machine(args: &RunArgs) -> Result<u8> {
+    let file = plan::config(args)?.to_file();
+    let written = std::io::stdout().write_all(file.as_bytes());
+    written.map_err(|e| Failure::Host(format!("standard output: {}", files::reason(&e))))?;
+    Ok(outcome::status::SUCCESS)
 }
 
 /// What the modules return.

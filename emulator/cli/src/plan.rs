@@ -1,7 +1,7 @@
 //! From options to a run that can start: everything that can be wrong is found here or in the first power-on.
 
 use crate::Result;
-use crate::args::{CacheModel, RunArgs, Switch};
+use crate::args::{RunArgs, Switch};
 use crate::console::Console;
 use crate::files::{self, WholeFile};
 use crate::input::Input;
@@ -11,7 +11,7 @@ use crate::outcome::Failure;
 use crate::script::Script;
 use crate::value::{SerialSink, Until};
 use firmware::error::KERNELS;
-use firmware::{Flat, Images, MemoryMap, Mode, Protocol, Setup};
+use firmware::{Flat, Images, MemoryMap, Mode, Protocol};
 use machine::Config;
 use std::borrow::Cow;
 use std::io::{IsTerminal, stderr, stdout};
@@ -21,8 +21,9 @@ const INITRD_ACCEPTED: &str = "a cpio archive; for Multiboot and PVH kernels FIL
 const SCRIPT_ACCEPTED: &str = "a console script (docs/cli.md)";
 /// Where a PC's BIOS loads a boot sector.
 const BOOT_SECTOR: u64 = 0x7C00;
-/// No script is larger.
-const SCRIPT_BYTES_MAX: u64 = 16 << 20;
+const MACHINE_FILE_ACCEPTED: &str = "a machine file (docs/machine-file.md)";
+/// No script and no machine file is larger.
+const TEXT_BYTES_MAX: u64 = 16 << 20;
 
 /// A run that can start.
 pub struct Plan {
@@ -112,19 +113,39 @@ impl Plan {
     }
 }
 
-fn config(args: &RunArgs) -> Result<Config> {
-    let CacheModel::Exact = args.cache;
-    MemoryMap::new(args.memory).map_err(Failure::usage)?;
-    Ok(Config {
-        ram_bytes: args.memory,
-        profile: args.tme_profile,
-        setup: Setup { tme: args.tme, keyid_bits: args.keyid_bits, exclude: args.tme_exclude, ..Setup::default() },
-        seed: args.seed,
-        ips: args.ips,
-        cache_bytes: args.cache_size,
-        cache_ways: args.cache_ways,
-        fast: args.fast_path == Switch::On && !args.no_fast_path,
-    })
+/// The machine: the defaults, changed by the machine file, changed by the options.
+///
+/// # Errors
+/// A machine file that cannot be read, or a size of RAM that no machine has.
+pub fn config(args: &RunArgs) -> Result<Config> {
+    let mut config = Config::default();
+    if let Some(path) = &args.machine {
+        config
+            .apply_file(&read_text("--machine", path, MACHINE_FILE_ACCEPTED)?)
+            .map_err(|e| Failure::Usage(format!("--machine {}: {e}", path.display())))?;
+    }
+    fn set<T>(field: &mut T, option: Option<T>) {
+        if let Some(value) = option {
+            *field = value;
+        }
+    }
+    set(&mut config.ram_bytes, args.memory);
+    set(&mut config.profile, args.tme_profile);
+    set(&mut config.seed, args.seed);
+    set(&mut config.ips, args.ips);
+    set(&mut config.cache, args.cache);
+    set(&mut config.cache_bytes, args.cache_size);
+    set(&mut config.cache_ways, args.cache_ways);
+    set(&mut config.wb_order, args.wb_order);
+    set(&mut config.dma_device, args.dma_device.map(|s| s == Switch::On));
+    set(&mut config.fast, args.fast_path.map(|s| s == Switch::On));
+    config.fast &= !args.no_fast_path;
+    let setup = &mut config.setup;
+    setup.tme = args.tme.or(setup.tme);
+    setup.keyid_bits = args.keyid_bits.or(setup.keyid_bits);
+    setup.exclude = args.tme_exclude.or(setup.exclude);
+    MemoryMap::new(config.ram_bytes).map_err(Failure::usage)?;
+    Ok(config)
 }
 
 /// `--protocol`, or `--load-addr` and `--entry`.
@@ -160,10 +181,13 @@ fn check(args: &RunArgs) -> Result<()> {
 }
 
 fn read_script(path: &Path) -> Result<Script> {
-    let bytes = files::read_image("--input", path, (SCRIPT_BYTES_MAX, "any script"), SCRIPT_ACCEPTED)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Failure::Usage(format!("--input {}: not UTF-8; accepted: {SCRIPT_ACCEPTED}", path.display())))?;
-    Script::parse(path, &text).map_err(Failure::Usage)
+    Script::parse(path, &read_text("--input", path, SCRIPT_ACCEPTED)?).map_err(Failure::Usage)
+}
+
+fn read_text(option: &str, path: &Path, accepted: &str) -> Result<String> {
+    let bytes = files::read_image(option, path, (TEXT_BYTES_MAX, "any such file"), accepted)?;
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::Usage(format!("{option} {}: not UTF-8; accepted: {accepted}", path.display())))
 }
 
 /// A machine that cannot be built, in terms of the options.
@@ -176,7 +200,7 @@ pub fn config_error(e: machine::ConfigError) -> Failure {
             "--cache-size: {bytes} bytes with {ways} ways; accepted: 64 * {ways} * a power of two, at most 1 GiB"
         )),
         Machine::Memory(e @ (Memory::RamSize(_) | Memory::RamBeyondKeyid { .. })) => Failure::usage(format!("-m: {e}")),
-        e @ Machine::MemoryMap(_) => Failure::usage(e),
+        e @ (Machine::MemoryMap(_) | Machine::Memory(Memory::Packages(_))) => Failure::usage(e),
         e @ Machine::Host(_) => Failure::Host(e.to_string()),
     }
 }

@@ -1,7 +1,7 @@
 //! How values on the command line are written.
 
 use firmware::{Exclude, TmeSetting};
-use mem::TmeProfile;
+use mem::{CacheModel, TmeProfile, WbOrder};
 use regex::bytes::Regex;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -65,6 +65,16 @@ pub fn profile(text: &str) -> Result<TmeProfile, String> {
         let names: Vec<&str> = TmeProfile::ALL.iter().map(|p| p.name()).collect();
         format!("accepted: {}", names.join(", "))
     })
+}
+
+/// `--cache`
+pub fn cache_model(text: &str) -> Result<CacheModel, String> {
+    text.parse().map_err(|_| format!("accepted: {}", CacheModel::ALL.map(CacheModel::name).join(", ")))
+}
+
+/// `--wb-order`
+pub fn wb_order(text: &str) -> Result<WbOrder, String> {
+    text.parse().map_err(|_| format!("accepted: {}", WbOrder::ALL.map(WbOrder::name).join(", ")))
 }
 
 /// `--tme`

@@ -10,6 +10,7 @@
 
 pub mod block;
 pub mod clock;
+mod dma;
 pub mod exec;
 pub mod lazy;
 pub mod mmu;

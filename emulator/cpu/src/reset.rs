@@ -85,6 +85,7 @@ impl Cpu {
             jumps: JumpCache::default(),
             scratch: Slots::default(),
             types: TypeCache::default(),
+            told_not_activated: false,
         });
         cpu.reset(ResetKind::Cold);
         cpu
@@ -118,6 +119,7 @@ impl Cpu {
             self.msr.efer = 0;
         } else {
             self.msr = CoreMsrs::at_reset();
+            self.told_not_activated = false;
             self.xcr0 = 1;
             self.x87 = X87 { fcw: 0x40, ftw: 0x5555, ..X87::default() };
             self.xmm = [0; 16];

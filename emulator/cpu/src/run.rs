@@ -78,6 +78,9 @@ impl Cpu {
             let mut now = self.clock.at(icount);
             if self.platform.next_event().is_some_and(|t| t <= now) {
                 self.platform.advance(now);
+                if self.platform.dma_pending(now) {
+                    self.run_dma(now);
+                }
             }
             if self.platform.signal_pending() {
                 return Stop::Signal;
@@ -518,7 +521,7 @@ impl Cpu {
                 self.mem.read(bus, t.ty, no_fill, &mut out[done..done + n]);
                 self.settle();
             } else {
-                let address = self.mem.layout().mem(bus).0;
+                let address = self.device_address(bus);
                 let (now, id) = (self.now(), self.id);
                 for (i, b) in out[done..done + n].iter_mut().enumerate() {
                     *b = self.platform.mmio_read(now, id, address + i as u64, 1) as u8;

@@ -214,6 +214,8 @@ pub struct Cpu {
     pub jumps: JumpCache,
     pub scratch: Slots,
     pub types: TypeCache,
+    /// The event `core_not_activated` was raised (MC-14: once a core).
+    pub told_not_activated: bool,
 }
 
 impl Cpu {

@@ -1,7 +1,7 @@
 //! ACPI fixed hardware: PM1a event and control blocks, PM timer (ACPI 6.5 section 4.8).
 //!
-//! The machine is born in ACPI mode: FADT SMI_CMD is zero, so SCI_EN is always set. There is no GPE block and no
-//! RTC wake-up in PM1 (FADT FIX_RTC set).
+//! The machine is born in ACPI mode: FADT SMI_CMD is zero, so SCI_EN is always set. There is no GPE block. The RTC's alarm
+//! is a fixed event (FADT FIX_RTC clear).
 
 use crate::clock;
 use crate::layout::{PM_TIMER_HZ, SLP_TYP_S5};
@@ -19,6 +19,7 @@ pub mod spec {
     pub const TMR: u16 = 1 << 0;
     pub const GBL: u16 = 1 << 5;
     pub const PWRBTN: u16 = 1 << 8;
+    pub const RTC: u16 = 1 << 10;
     /// Status only.
     pub const BM_STS: u16 = 1 << 4;
     pub const WAK_STS: u16 = 1 << 15;
@@ -31,8 +32,8 @@ pub mod spec {
 }
 use spec::*;
 
-const STATUS_BITS: u16 = TMR | BM_STS | GBL | PWRBTN | WAK_STS;
-const ENABLE_BITS: u16 = TMR | GBL | PWRBTN;
+const STATUS_BITS: u16 = TMR | BM_STS | GBL | PWRBTN | RTC | WAK_STS;
+const ENABLE_BITS: u16 = TMR | GBL | PWRBTN | RTC;
 
 /// The PM1a block and the timer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -42,6 +43,8 @@ pub struct AcpiPm {
     control: u16,
     /// PM timer ticks until which TMR_STS is up to date.
     synced: u64,
+    /// The RTC's alarm interrupt as last seen.
+    rtc_alarm: bool,
 }
 
 impl Default for AcpiPm {
@@ -52,7 +55,7 @@ impl Default for AcpiPm {
 
 impl AcpiPm {
     pub fn new() -> Self {
-        AcpiPm { status: 0, enable: 0, control: SCI_EN, synced: 0 }
+        AcpiPm { status: 0, enable: 0, control: SCI_EN, synced: 0, rtc_alarm: false }
     }
 
     /// Platform reset; the timer goes on counting.
@@ -78,6 +81,19 @@ impl AcpiPm {
     pub fn next_event(&self) -> Option<u64> {
         let armed = self.enable & !self.status & TMR != 0;
         armed.then(|| clock::time_of_tick(((self.synced >> 31) + 1) << 31, PM_TIMER_HZ))
+    }
+
+    /// Follows the RTC's alarm interrupt: "this bit is set when the RTC generates an alarm (asserts the RTC IRQ signal)".
+    pub fn set_rtc_alarm(&mut self, active: bool) {
+        if active && !self.rtc_alarm {
+            self.status |= RTC;
+        }
+        self.rtc_alarm = active;
+    }
+
+    /// True when an alarm would raise the SCI.
+    pub fn wants_rtc_alarm(&self) -> bool {
+        self.enable & !self.status & RTC != 0
     }
 
     /// The power button: PWRBTN_STS, and the SCI if the operating system listens.
@@ -164,6 +180,22 @@ mod tests {
         let mut pm = AcpiPm::new();
         pm.write(PM1_CNT, 0);
         assert_eq!(pm.read(0, PM1_CNT), Some(SCI_EN as u8));
+    }
+
+    #[test]
+    fn rtc_status_is_set_by_the_edge_of_an_alarm() {
+        let mut pm = AcpiPm::new();
+        pm.write(PM1_EN + 1, (RTC >> 8) as u8);
+        assert_eq!(pm.read(0, PM1_EN + 1), Some((RTC >> 8) as u8), "what ACPICA checks after enabling the event");
+        assert!(pm.wants_rtc_alarm());
+        pm.set_rtc_alarm(true);
+        assert!(pm.sci() && !pm.wants_rtc_alarm());
+        pm.write(PM1_STS + 1, (RTC >> 8) as u8);
+        pm.set_rtc_alarm(true);
+        assert!(!pm.sci(), "the same alarm");
+        pm.set_rtc_alarm(false);
+        pm.set_rtc_alarm(true);
+        assert!(pm.sci());
     }
 
     #[test]

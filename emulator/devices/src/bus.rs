@@ -46,7 +46,9 @@ impl Chipset {
                 return value.into();
             }
             PCI_CONFIG_ADDRESS if size == 4 => return self.pci.address(),
-            PCI_CONFIG_DATA..=PCI_CONFIG_DATA_LAST => return self.pci.read_data(port - PCI_CONFIG_DATA, size),
+            PCI_CONFIG_DATA..=PCI_CONFIG_DATA_LAST => {
+                return self.read_config((port - PCI_CONFIG_DATA) as u32, size);
+            }
             _ => {}
         }
         // Chips on the ISA side have 8-bit registers: a wider access is split into byte cycles at successive ports.
@@ -75,8 +77,9 @@ impl Chipset {
                 return;
             }
             PCI_CONFIG_ADDRESS if size == 4 => return self.pci.set_address(value),
-            // No register of the host bridge can be written.
-            PCI_CONFIG_DATA..=PCI_CONFIG_DATA_LAST => return,
+            PCI_CONFIG_DATA..=PCI_CONFIG_DATA_LAST => {
+                return self.write_config((port - PCI_CONFIG_DATA) as u32, size, value);
+            }
             DEBUG_EXIT => {
                 return self.signal(Signal::DebugExit(value & all_ones(size) as u32));
             }
@@ -91,6 +94,25 @@ impl Chipset {
             self.update_lines(now);
         } else {
             self.record(AccessKind::PortWrite, port.into(), size, value.into());
+        }
+    }
+
+    /// Reads `size` bytes at byte `offset` (0 to 3) of CONFIG_DATA.
+    fn read_config(&self, offset: u32, size: u8) -> u32 {
+        match (&self.dma, self.pci.selects(PCI_DMA_DEVICE)) {
+            (Some(dma), Some(register)) => dma.read_config(register) >> (8 * offset) & all_ones(size.min(4)) as u32,
+            _ => self.pci.read_data(offset as u16, size),
+        }
+    }
+
+    fn write_config(&mut self, offset: u32, size: u8, value: u32) {
+        // No register of the host bridge can be written.
+        if let Some(dma) = &mut self.dma
+            && let Some(register) = self.pci.selects(PCI_DMA_DEVICE)
+        {
+            let enables = all_ones(size.min(4)) as u32;
+            dma.write_config(register, value << (8 * offset), enables << (8 * offset));
+            self.update_dma_line();
         }
     }
 
@@ -194,6 +216,9 @@ impl Chipset {
             let value = u64::from(self.ioapic.read(offset & !3));
             return value >> (8 * (offset & 3)) & all_ones(size);
         }
+        if let Some((dma, offset)) = self.dma.as_ref().and_then(|dma| Some((dma, dma.decode(address)?))) {
+            return dma.read(offset, size);
+        }
         self.record(AccessKind::MmioRead, address, size, 0);
         all_ones(size)
     }
@@ -209,6 +234,9 @@ impl Chipset {
             self.catch_up(now);
             self.ioapic.write(offset, (value & all_ones(size)) as u32);
             self.settle();
+        } else if let Some((dma, offset)) = self.dma.as_mut().and_then(|dma| dma.decode(address).map(|o| (dma, o))) {
+            dma.write(now, offset, size, value);
+            self.update_dma_line();
         } else {
             self.record(AccessKind::MmioWrite, address, size, value);
         }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 
 use x86::msr::{IA32_APIC_BASE, IA32_TSC_DEADLINE, IA32_X2APIC_FIRST, IA32_X2APIC_LAST};
-use x86::platform::{Platform, ResetKind, Signal, VirtualTime};
+use x86::platform::{BusMemory, Platform, ResetKind, Signal, VirtualTime};
 
 use crate::access_log::{AccessLog, UnclaimedAccess};
 use crate::acpi_pm::AcpiPm;
@@ -16,6 +16,7 @@ use crate::apic::io::IoApic;
 use crate::apic::local::{Effect, LocalApic, Recipients};
 use crate::apic::registers as lapic;
 use crate::apic::{DeliveryMode, Message};
+use crate::dma::DmaDevice;
 use crate::layout::*;
 use crate::pci::PciHost;
 use crate::pic::{PicPair, PicRegister};
@@ -43,6 +44,8 @@ pub struct ChipsetConfig {
     pub rtc_epoch: u64,
     /// Physical address width, for IA32_APIC_BASE.
     pub phys_bits: u8,
+    /// The DMA test device is on the bus. Off by default: an operating system then finds nothing to look for drivers for.
+    pub dma_device: bool,
 }
 
 impl Default for ChipsetConfig {
@@ -53,6 +56,7 @@ impl Default for ChipsetConfig {
             ram_below_4g: 512 << 20,
             rtc_epoch: DEFAULT_RTC_EPOCH,
             phys_bits: 46,
+            dma_device: false,
         }
     }
 }
@@ -66,6 +70,7 @@ pub struct Chipset {
     pub(crate) rtc: Rtc,
     pub(crate) pm: AcpiPm,
     pub(crate) pci: PciHost,
+    pub(crate) dma: Option<DmaDevice>,
     pub(crate) reset_ports: ResetPorts,
     pub(crate) ioapic: IoApic,
     pub(crate) lapics: Vec<LocalApic>,
@@ -92,6 +97,7 @@ impl Chipset {
             rtc: Rtc::new(config.rtc_epoch, config.ram_bytes, config.ram_below_4g),
             pm: AcpiPm::new(),
             pci: PciHost::default(),
+            dma: config.dma_device.then(DmaDevice::new),
             reset_ports: ResetPorts::default(),
             ioapic: IoApic::new(),
             lapics: (0..cpus as u32).map(|id| LocalApic::new(id, config.phys_bits)).collect(),
@@ -120,6 +126,9 @@ impl Chipset {
                 self.rtc.reset();
                 self.pm.reset();
                 self.pci = PciHost::default();
+                if let Some(dma) = &mut self.dma {
+                    *dma = DmaDevice::new();
+                }
                 self.reset_ports = ResetPorts::default();
                 self.ioapic.reset();
                 self.lapics.iter_mut().for_each(LocalApic::reset);
@@ -127,7 +136,7 @@ impl Chipset {
         }
         self.catch_up(now.0);
         self.drive(IRQ_COM1, self.uart.interrupt());
-        self.settle();
+        self.update_dma_line();
     }
 
     /// Leaves the interrupt hardware as a BIOS does before it starts an operating system: 8259A pair at vectors 08H
@@ -261,8 +270,11 @@ impl Chipset {
         let mut board = self.clone();
         board.catch_up(now.0);
         board.settle();
-        let Chipset { pic, pit, uart, rtc, pm, pci, reset_ports, ioapic, lapics, .. } = board;
+        let Chipset { pic, pit, uart, rtc, pm, pci, dma, reset_ports, ioapic, lapics, .. } = board;
         (pic, pit, uart, rtc, pm, pci, reset_ports, ioapic, lapics).hash(hasher);
+        if let Some(dma) = dma {
+            dma.hash(hasher);
+        }
     }
 
     pub(crate) fn signal(&mut self, signal: Signal) {
@@ -285,6 +297,7 @@ impl Chipset {
         self.drive(IRQ_PIT, level);
         self.rtc.sync(now);
         self.drive(IRQ_RTC, self.rtc.irq());
+        self.pm.set_rtc_alarm(self.rtc.alarm());
         self.pm.sync(now);
         self.drive(IRQ_SCI, self.pm.sci());
         for apic in &mut self.lapics {
@@ -296,6 +309,7 @@ impl Chipset {
     pub(crate) fn update_lines(&mut self, now: u64) {
         self.drive(IRQ_PIT, self.pit.irq(now));
         self.drive(IRQ_RTC, self.rtc.irq());
+        self.pm.set_rtc_alarm(self.rtc.alarm());
         self.drive(IRQ_SCI, self.pm.sci());
         self.settle();
     }
@@ -307,6 +321,17 @@ impl Chipset {
             self.drive(IRQ_COM1, level);
             self.settle();
         }
+    }
+
+    /// Sends what the DMA test device has to report, by wire (INTA#, low when asserted) or by message.
+    pub(crate) fn update_dma_line(&mut self) {
+        if let Some(dma) = &mut self.dma {
+            self.ioapic.set_pin(GSI_DMA_DEVICE, !dma.intx());
+            if let Some(message) = dma.take_message() {
+                self.deliver(&message, Recipients::Addressed, 0);
+            }
+        }
+        self.settle();
     }
 
     fn drive(&mut self, irq: u8, level: bool) {
@@ -345,8 +370,10 @@ impl Chipset {
         let listened = |irq: u8, pin: u8| self.pic.unmasked(irq) || !self.ioapic.masked(pin);
         let pit = if listened(IRQ_PIT, GSI_PIT) { self.pit.next_event() } else { None };
         let rtc = if listened(IRQ_RTC, IRQ_RTC) { self.rtc.next_event() } else { None };
+        let alarm = if self.pm.wants_rtc_alarm() { self.rtc.next_alarm() } else { None };
         let timers = self.lapics.iter().filter_map(LocalApic::next_event);
-        timers.chain(pit).chain(rtc).chain(self.pm.next_event()).min().unwrap_or(u64::MAX)
+        let dma = self.dma.as_ref().and_then(DmaDevice::due);
+        timers.chain(pit).chain(rtc).chain(alarm).chain(self.pm.next_event()).chain(dma).min().unwrap_or(u64::MAX)
     }
 
     /// Sends a message of processor `source` (or, addressed, of the I/O APIC). True if anybody accepted it.
@@ -446,6 +473,17 @@ impl Platform for Chipset {
         if now.0 >= self.next_event {
             self.catch_up(now.0);
             self.settle();
+        }
+    }
+
+    fn dma_pending(&self, now: VirtualTime) -> bool {
+        self.dma.as_ref().and_then(DmaDevice::due).is_some_and(|due| due <= now.0)
+    }
+
+    fn run_dma(&mut self, now: VirtualTime, memory: &mut dyn BusMemory) {
+        if let Some(dma) = &mut self.dma {
+            dma.run(now.0, memory);
+            self.update_dma_line();
         }
     }
 

@@ -76,6 +76,11 @@ pub const IRQ_SCI: u8 = 9;
 /// I/O APIC pin that carries the 8259A pair's INT (ExtINT), as on Intel's south bridges.
 pub const GSI_EXTINT: u8 = 0;
 
+/// INTA# of the DMA test device: the first of the I/O APIC's PCI pins, level, active low (DSDT `_PRT`).
+pub const GSI_DMA_DEVICE: u8 = 16;
+/// Device number of the DMA test device on bus 0.
+pub const PCI_DMA_DEVICE: u8 = 1;
+
 /// CMOS index of the century (FADT CENTURY).
 pub const CMOS_CENTURY: u8 = 0x32;
 

@@ -5,7 +5,7 @@
 //! implements [`x86::platform::Platform`].
 //!
 //! Reading order: [`layout`] (addresses, lines, clocks), the chips [`uart`], [`pic`], [`pit`], [`rtc`], [`acpi_pm`],
-//! [`pci`], [`reset`], [`apic`], then [`chipset`] and the address decoder beside it.
+//! [`pci`], [`dma`], [`reset`], [`apic`], then [`chipset`] and the address decoder beside it.
 
 pub mod access_log;
 pub mod acpi_pm;
@@ -13,6 +13,7 @@ pub mod apic;
 mod bus;
 pub mod chipset;
 mod clock;
+pub mod dma;
 pub mod layout;
 pub mod pci;
 pub mod pic;

@@ -1,4 +1,5 @@
-//! PCI configuration mechanism #1 and a bus with nothing on it but the host bridge (PCI Local Bus 3.0, 3.2.2.3.2).
+//! PCI configuration mechanism #1 and the host bridge (PCI Local Bus 3.0, 3.2.2.3.2). What else is on the bus, the chipset
+//! knows.
 
 /// CONFIG_ADDRESS and the configuration header's registers, in offset order.
 mod spec {
@@ -6,6 +7,10 @@ mod spec {
     pub const CONFIG_WRITABLE: u32 = 0x80FF_FFFC;
     /// Bus, device and function.
     pub const CONFIG_BDF: u32 = 0x00FF_FF00;
+    pub const CONFIG_BUS: u32 = 0x00FF_0000;
+    pub const CONFIG_DEVICE_SHIFT: u32 = 11;
+    pub const CONFIG_DEVICE: u32 = 0x1F << CONFIG_DEVICE_SHIFT;
+    pub const CONFIG_FUNCTION: u32 = 0x700;
     pub const CONFIG_REGISTER: u32 = 0xFC;
 
     /// Vendor 8086H (Intel), device 2020H (DMI3 registers of a Xeon Scalable processor).
@@ -37,6 +42,13 @@ impl PciHost {
 
     pub fn set_address(&mut self, value: u32) {
         self.address = value & CONFIG_WRITABLE;
+    }
+
+    /// The register (a multiple of 4) that CONFIG_DATA reaches, if it is one of function 0 of this device on bus 0.
+    pub fn selects(&self, device: u8) -> Option<u8> {
+        let on_bus_0 = self.address & (CONFIG_ENABLE | CONFIG_BUS | CONFIG_FUNCTION) == CONFIG_ENABLE;
+        let selected = (self.address & CONFIG_DEVICE) >> CONFIG_DEVICE_SHIFT == u32::from(device);
+        (on_bus_0 && selected).then_some((self.address & CONFIG_REGISTER) as u8)
     }
 
     /// Reads `size` bytes at byte `offset` (0 to 3) of CONFIG_DATA. All ones where no function answers.
@@ -80,6 +92,16 @@ mod tests {
         assert_eq!(read(8, 0, 2), 0xFFFF);
         let host = PciHost { address: 0 };
         assert_eq!(host.read_data(0, 4), u32::MAX, "mechanism not enabled");
+    }
+
+    #[test]
+    fn a_device_is_selected_by_its_number_on_bus_0_and_function_0() {
+        let selects = |address| PciHost { address }.selects(1);
+        assert_eq!(selects(CONFIG_ENABLE | 1 << 11 | 0x40), Some(0x40));
+        for address in [1 << 11, CONFIG_ENABLE, CONFIG_ENABLE | 3 << 11, CONFIG_ENABLE | 1 << 16 | 1 << 11] {
+            assert_eq!(selects(address), None);
+        }
+        assert_eq!(selects(CONFIG_ENABLE | 1 << 11 | 1 << 8), None);
     }
 
     #[test]

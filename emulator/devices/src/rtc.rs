@@ -185,6 +185,20 @@ impl Rtc {
         self.flags() & C_IRQF != 0
     }
 
+    /// True while the alarm is what makes the IRQ pin active, alone or with others.
+    pub fn alarm(&self) -> bool {
+        self.register(C) & self.register(B) & C_AF != 0
+    }
+
+    /// Nanosecond at which [`Rtc::alarm`] may become true, given the last `sync`.
+    pub fn next_alarm(&self) -> Option<u64> {
+        let armed = self.register(B) & B_AIE != 0 && !self.alarm() && self.running();
+        if !armed || self.synced == clamped(END_OF_TIME) {
+            return None;
+        }
+        u64::try_from(self.next_update()).ok()
+    }
+
     /// Nanosecond at which the IRQ pin may become active, given the last `sync`.
     pub fn next_event(&self) -> Option<u64> {
         if self.irq() || !self.divider_running() || self.synced == clamped(END_OF_TIME) {
@@ -196,8 +210,7 @@ impl Rtc {
             let ns = (ticks * i128::from(SECOND) + i128::from(hz) - 1).div_euclid(i128::from(hz));
             self.phase.saturating_add(i64::try_from(ns).unwrap_or(i64::MAX))
         });
-        let update = (enables & (B_AIE | B_UIE) != 0 && self.running())
-            .then(|| self.phase + (self.updates_ended(self.synced) + 1) * SECOND + UPDATE);
+        let update = (enables & (B_AIE | B_UIE) != 0 && self.running()).then(|| self.next_update());
         let next = periodic.into_iter().chain(update).min()?;
         u64::try_from(next).ok()
     }
@@ -227,6 +240,11 @@ impl Rtc {
 
     fn updates_ended(&self, now: i64) -> i64 {
         (now - self.phase - UPDATE).div_euclid(SECOND)
+    }
+
+    /// End of the next update cycle.
+    fn next_update(&self) -> i64 {
+        self.phase + (self.updates_ended(self.synced) + 1) * SECOND + UPDATE
     }
 
     fn seconds(&self, now: u64) -> i64 {

@@ -3,7 +3,7 @@
 use devices::Chipset;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use x86::platform::{Platform, Signal, VirtualTime};
+use x86::platform::{BusMemory, Platform, Signal, VirtualTime};
 
 /// A handle to the chipset. Runs on one thread; borrows never overlap, because the chipset calls nothing back.
 #[derive(Clone)]
@@ -64,6 +64,12 @@ impl Platform for Board {
         if now.0 >= self.1.at.get() {
             self.1.reached.set(true);
         }
+    }
+    fn dma_pending(&self, now: VirtualTime) -> bool {
+        self.0.borrow().dma_pending(now)
+    }
+    fn run_dma(&mut self, now: VirtualTime, memory: &mut dyn BusMemory) {
+        self.0.borrow_mut().run_dma(now, memory);
     }
     fn interrupt_pending(&self, cpu: usize) -> bool {
         self.0.borrow().interrupt_pending(cpu)

@@ -1,24 +1,43 @@
 //! What can be chosen of a machine.
 
 use firmware::{MemoryMapError, Setup};
-use mem::TmeProfile;
+use mem::{CacheModel, Knobs, LockedWrite, Rate, TmeFeatures, TmeProfile, WbOrder};
 use thiserror::Error;
 
 /// A machine's hardware and firmware settings. Two runs with equal configurations, images and input are identical.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// RAM in bytes.
     pub ram_bytes: u64,
     pub profile: TmeProfile,
+    /// What the processor enumerates, where it is not what its profile says (MC-02).
+    pub features: Option<TmeFeatures>,
+    /// Knob `locked_write` (MC-07).
+    pub locked_write: LockedWrite,
+    /// The TDX option: IA32_TME_ACTIVATE\[39:36\] may be set.
+    pub tdx_partition: bool,
+    /// Knob `pconfig_legacy_codes` (MK specification section 4.3).
+    pub pconfig_legacy_codes: bool,
     /// Firmware settings.
     pub setup: Setup,
     /// Seed of every generator.
     pub seed: u64,
     /// Instructions per second of virtual time.
     pub ips: u64,
-    /// Cache geometry.
+    pub cache: CacheModel,
+    /// Cache geometry: what CPUID reports, and what [`CacheModel::Exact`] has.
     pub cache_bytes: usize,
     pub cache_ways: usize,
+    /// In which order WBINVD and WBNOINVD write back.
+    pub wb_order: WbOrder,
+    /// Probability that a fill is preceded by an eviction of another line.
+    pub evict_rate: Rate,
+    /// Packages; the processor is in package 0.
+    pub packages: usize,
+    /// Faults and delays of PCONFIG.
+    pub knobs: Knobs,
+    /// The DMA test device is on the PCI bus.
+    pub dma_device: bool,
     /// False: every access takes the slow path. Changes nothing that a guest or the state hash sees.
     pub fast: bool,
 }
@@ -29,11 +48,21 @@ impl Default for Config {
         Config {
             ram_bytes: 512 << 20,
             profile: TmeProfile::Default,
+            features: None,
+            locked_write: LockedWrite::Gp,
+            tdx_partition: false,
+            pconfig_legacy_codes: false,
             setup: Setup::default(),
             seed: 0,
             ips: cpu::clock::DEFAULT_IPS,
+            cache: mem.cache,
             cache_bytes: mem.cache_bytes,
             cache_ways: mem.cache_ways,
+            wb_order: mem.wb_order,
+            evict_rate: mem.evict_rate,
+            packages: mem.packages,
+            knobs: mem.knobs,
+            dma_device: false,
             fast: true,
         }
     }

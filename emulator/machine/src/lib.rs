@@ -1,6 +1,6 @@
 //! The machine: one processor, its memory and its board, put together, powered on and run.
 //!
-//! Reading order: [`config`], [`board`] (the board as the processor sees it), [`machine`] (construction, power-on, running),
+//! Reading order: [`config`], [`file`] (it as TOML), [`board`] (the board as the processor sees it), [`machine`] (construction, power-on, running),
 //! [`boot`] (the processor as firmware drives it), [`hash`] (the state hash); for people who look at a guest: [`peek`]
 //! (memory without side effects), [`dump`] (registers), [`trace`] (one instruction at a time).
 
@@ -8,10 +8,12 @@ pub mod board;
 pub mod boot;
 pub mod config;
 pub mod dump;
+pub mod file;
 pub mod hash;
 pub mod machine;
 pub mod peek;
 pub mod trace;
 
 pub use config::{Config, ConfigError};
+pub use file::FileError;
 pub use machine::{Exit, Machine};

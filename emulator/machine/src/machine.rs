@@ -50,21 +50,30 @@ impl Machine {
         let memory = Memory::new(mem::Config {
             ram_bytes: config.ram_bytes,
             profile: config.profile,
+            cache: config.cache,
+            features: config.features,
+            locked_write: config.locked_write,
+            tdx_partition: config.tdx_partition,
             cache_bytes: config.cache_bytes,
             cache_ways: config.cache_ways,
+            wb_order: config.wb_order,
+            evict_rate: config.evict_rate,
+            packages: config.packages,
+            knobs: config.knobs,
             seed: config.seed,
             fast: config.fast,
-            ..mem::Config::default()
         })?;
         let features = *memory.tme().features();
         let chipset = Chipset::new(ChipsetConfig {
             ram_bytes: config.ram_bytes,
             ram_below_4g: map.low_top(),
             phys_bits: features.maxphyaddr,
+            dma_device: config.dma_device,
             ..ChipsetConfig::default()
         });
         let board = Board::new(chipset);
-        let model = CpuModel::new(&features, 1, config.cache_bytes as u32, config.cache_ways as u32);
+        let mut model = CpuModel::new(&features, 1, config.cache_bytes as u32, config.cache_ways as u32);
+        model.pconfig_legacy_codes = config.pconfig_legacy_codes;
         let cpu = Cpu::new(0, model, Box::new(memory), Box::new(board.clone()), config.ips);
         Ok(Machine { cpu, board, config, map })
     }

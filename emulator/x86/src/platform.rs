@@ -28,6 +28,25 @@ pub enum Signal {
     DebugExit(u32),
 }
 
+/// No RAM answers at an address, or the KeyID in it is private to TDX: the transfer is aborted (MK specification 5.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MasterAbort;
+
+/// Memory as a bus master reaches it. Addresses are full physical addresses, KeyID bits included; a transfer is coherent
+/// with lines cached under the same full physical address only (MK specification 5.6).
+pub trait BusMemory {
+    /// Reads `buf.len()` bytes, which all are in one 4-KiB page.
+    ///
+    /// # Errors
+    /// Nothing was read.
+    fn read(&mut self, address: u64, buf: &mut [u8]) -> Result<(), MasterAbort>;
+    /// Writes `bytes`, which all go to one 4-KiB page.
+    ///
+    /// # Errors
+    /// Nothing was written.
+    fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), MasterAbort>;
+}
+
 /// The board. All sizes are 1, 2, 4 (ports) or 1, 2, 4, 8 (memory-mapped) bytes; `cpu` is the logical processor's
 /// number, whose local APIC is meant.
 pub trait Platform {
@@ -53,6 +72,14 @@ pub trait Platform {
     fn next_event(&self) -> Option<VirtualTime>;
     /// Runs every event due at or before `now`.
     fn advance(&mut self, now: VirtualTime);
+
+    /// True when a bus master has a transfer that is due at or before `now`. Until it is run, `next_event` names its time.
+    fn dma_pending(&self, _now: VirtualTime) -> bool {
+        false
+    }
+    /// Runs the transfers that are due. The processor calls this between two instructions: a board has no memory of its
+    /// own, so this is where bus masters get it.
+    fn run_dma(&mut self, _now: VirtualTime, _memory: &mut dyn BusMemory) {}
 
     /// True while a maskable interrupt that passes the priority check waits for this processor.
     fn interrupt_pending(&self, cpu: usize) -> bool;

@@ -1,68 +1,77 @@
-//! The `exact` cache: tags carry the KeyID, and copies of one line under several KeyIDs do not know of each other
-//! (rules R1 to R5).
+//! The cache in its three models (MC-27). Tags carry the KeyID.
 //!
-//! The victim of a set is its oldest fill (MC-26). Hits never matter, so a fast path that hides them cannot change what
-//! the guest sees. The set comes from `Mem(pa)`, so the aliases of a line compete for one set (MC-27).
+//! `exact` and `lazy`: copies of one line under several KeyIDs do not know of each other (rules R1 to R5). `off`: a line
+//! has one copy at most, owned by one KeyID and written back before anything else needs the line, so that nothing shows
+//! that it exists. The fast path works on frames and does not know the model: every model sets and clears the same bits.
 
+mod order;
 mod pool;
+mod sets;
 
-use crate::addr::{BusAddr, LINE_BYTES, LINE_SHIFT, LINES_PER_PAGE, PAGE_BYTES};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::Rng;
+
+use crate::addr::{LINE_BYTES, LINES_PER_PAGE};
+use crate::config::{CacheModel, Config};
 use crate::controller::{Controller, Place};
 use crate::event::Event;
 use crate::frame::FramePtr;
 use crate::hash::StateHasher;
+use crate::rate::{Rate, below};
+use crate::tme::eviction_generator;
+use order::{Dirty, Orderer};
+use pool::{FramePool, POOL_FRAMES, line_address};
+use sets::{LineId, Sets};
 
-pub(crate) use pool::{FramePool, line_bit};
+pub(crate) use pool::line_bit;
+pub(crate) use sets::{CACHE_BYTES_MAX, CACHE_WAYS_MAX};
 
-/// A cached line by its place in the pool: frame index and line number.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct LineId(u32);
+/// Frames that `off` leaves without lines, for pages that come: it evicts a page beyond that, which changes no result.
+const OFF_SLACK: usize = 64;
 
-impl LineId {
-    const VACANT: Self = Self(u32::MAX);
-
-    fn new(frame: FramePtr, line: u32) -> Self {
-        Self(frame.index() * LINES_PER_PAGE as u32 + line)
-    }
-
-    fn frame_index(self) -> u32 {
-        self.0 / LINES_PER_PAGE as u32
-    }
-
-    fn line(self) -> u32 {
-        self.0 % LINES_PER_PAGE as u32
-    }
+enum Model {
+    Exact(Sets),
+    Lazy,
+    Off,
 }
 
-/// The largest cache, so that a [`LineId`] fits its integer: 1 GiB.
-pub(crate) const CACHE_BYTES_MAX: usize = 1 << 30;
-pub(crate) const CACHE_WAYS_MAX: usize = 64;
-
-pub(crate) struct ExactCache {
+pub(crate) struct Cache {
     pub(crate) pool: FramePool,
-    ways: usize,
-    set_mask: usize,
-    /// `ways` places per set, oldest fill first.
-    lines: Vec<LineId>,
-    /// Occupied places per set.
-    filled: Vec<u8>,
-    /// Work space for ordered write-back: (full PA, line).
-    order: Vec<(u64, LineId)>,
+    model: Model,
+    orderer: Orderer,
+    evict_rate: Rate,
+    evictions: ChaCha20Rng,
+    /// Work space for ordered write-back.
+    work: Vec<Dirty>,
 }
 
-impl ExactCache {
-    /// `bytes / (64 * ways)` is a power of two.
-    pub(crate) fn new(bytes: usize, ways: usize, ram_pages: usize, fast: bool) -> Self {
-        let lines = bytes / LINE_BYTES;
-        let sets = lines / ways;
+impl Cache {
+    /// `config` was checked.
+    pub(crate) fn new(config: &Config, ram_pages: usize) -> Self {
+        let (model, limit) = match config.cache {
+            CacheModel::Exact => {
+                let lines = config.cache_bytes / LINE_BYTES;
+                // More frames than lines, so that a frame without a resident line always exists.
+                let limit = POOL_FRAMES.max(lines + lines / 4 + 1);
+                (Model::Exact(Sets::new(config.cache_bytes, config.cache_ways)), limit)
+            }
+            CacheModel::Lazy => (Model::Lazy, POOL_FRAMES),
+            CacheModel::Off => (Model::Off, POOL_FRAMES),
+        };
         Self {
-            pool: FramePool::new(ram_pages, lines, fast),
-            ways,
-            set_mask: sets - 1,
-            lines: vec![LineId::VACANT; sets * ways],
-            filled: vec![0; sets],
-            order: Vec::with_capacity(lines),
+            pool: FramePool::new(ram_pages, limit, config.fast),
+            model,
+            orderer: Orderer::new(config.wb_order, config.seed),
+            evict_rate: config.evict_rate,
+            evictions: eviction_generator(config.seed),
+            work: Vec::new(),
         }
+    }
+
+    /// True for `cache = off`.
+    #[inline(always)]
+    pub(crate) fn is_off(&self) -> bool {
+        matches!(self.model, Model::Off)
     }
 
     /// The frame in which this line is resident.
@@ -77,22 +86,33 @@ impl ExactCache {
     pub(crate) fn fill(&mut self, controller: &mut Controller, place: Place) -> FramePtr {
         let frame = self.pool.obtain(place.page, place.address.page());
         let line = place.line();
-        let set = self.set_of(controller, place);
-        let first = set * self.ways;
-        if usize::from(self.filled[set]) == self.ways {
-            let victim = self.lines[first];
-            self.lines.copy_within(first + 1..first + self.ways, first);
-            self.filled[set] -= 1;
-            self.write_back(controller, victim);
-            self.forget(victim);
+        if self.evict_rate != Rate::NEVER {
+            self.evict_at_random(controller);
         }
-        controller.stats.count_fill(controller.tme.layout().keyid(place.address));
+        match &mut self.model {
+            Model::Exact(sets) => {
+                let address = controller.layout().mem(place.address);
+                if let Some(victim) = sets.make_room(address) {
+                    let (frame, line) = (self.pool.get(victim.frame_index()), victim.line());
+                    self.pool.write_back(controller, frame, line);
+                    self.pool.forget(frame, line);
+                }
+                sets.push(address, LineId::new(frame, line));
+            }
+            Model::Lazy => self.pool.note_holder(frame),
+            Model::Off => {
+                self.take_from_owner(controller, place, true);
+                self.pool.note_holder(frame);
+            }
+        }
+        controller.stats.count_fill(controller.layout().keyid(place.address));
         let plain = controller.read_line(place);
         frame.0.set_line(line, &plain);
         frame.0.resident.set(frame.resident() | line_bit(line));
-        self.lines[first + usize::from(self.filled[set])] = LineId::new(frame, line);
-        self.filled[set] += 1;
         self.pool.refresh(place.page, line);
+        if self.is_off() {
+            self.bound_holders(controller, frame);
+        }
         frame
     }
 
@@ -133,137 +153,262 @@ impl ExactCache {
         Some(frame)
     }
 
-    /// CLFLUSH of one tag; with `write_back = false` the line is dropped as INVD would.
-    pub(crate) fn flush(&mut self, controller: &mut Controller, place: Place, write_back: bool) {
-        let Some(frame) = self.hit(place) else { return };
-        let id = LineId::new(frame, place.line());
-        if write_back {
-            self.write_back(controller, id);
+    /// CLFLUSH of one tag. Nothing to do in `off`: the store is in DRAM, as far as anybody can tell.
+    pub(crate) fn flush(&mut self, controller: &mut Controller, place: Place) {
+        if !self.is_off() {
+            self.flush_tag(controller, place, true);
         }
-        let set = self.set_of(controller, place);
-        let (first, filled) = (set * self.ways, usize::from(self.filled[set]));
-        if let Some(at) = self.lines[first..first + filled].iter().position(|line| *line == id) {
-            self.lines.copy_within(first + at + 1..first + filled, first + at);
-            self.filled[set] -= 1;
-        }
-        self.forget(id);
     }
 
-    /// CLWB of one tag.
+    /// CLWB of one tag; nothing to do in `off`.
     pub(crate) fn clean(&mut self, controller: &mut Controller, place: Place) {
-        if let Some(frame) = self.hit(place) {
-            self.write_back(controller, LineId::new(frame, place.line()));
+        if !self.is_off()
+            && let Some(frame) = self.hit(place)
+        {
+            self.pool.write_back(controller, frame, place.line());
         }
     }
 
-    /// Writes back every dirty line in ascending order of full PA (MC-26), keeping all lines.
-    pub(crate) fn write_back_all(&mut self, controller: &mut Controller) {
-        let mut order = std::mem::take(&mut self.order);
-        order.clear();
-        for id in self.resident_lines() {
-            let frame = self.pool.get(id.frame_index());
-            if frame.dirty() & line_bit(id.line()) != 0 {
-                order.push((line_address(frame, id.line()).0, id));
-            }
-        }
-        order.sort_unstable_by_key(|&(address, _)| address);
-        for &(_, id) in &order {
-            if controller.tme.events.enabled() {
-                self.note_conflict(controller, id);
-            }
-            self.write_back(controller, id);
-        }
-        self.order = order;
-    }
-
-    /// Drops every line without write-back.
-    pub(crate) fn drop_all(&mut self) {
-        for set in 0..self.filled.len() {
-            for at in set * self.ways..set * self.ways + usize::from(self.filled[set]) {
-                let frame = self.pool.get(self.lines[at].frame_index());
-                let bits = frame.0;
-                for bits in [&bits.resident, &bits.dirty, &bits.exec_ok, &bits.fast_r, &bits.fast_w] {
-                    bits.set(0);
-                }
-                self.pool.note_empty(frame);
-            }
-        }
-        self.filled.fill(0);
-    }
-
-    /// Tags, dirtiness, bytes and fill order.
-    pub(crate) fn hash(&self, hasher: &mut StateHasher) {
-        hasher.u64(self.filled.len() as u64);
-        hasher.u64(self.ways as u64);
-        for (set, &filled) in self.filled.iter().enumerate() {
-            hasher.u64(u64::from(filled));
-            for id in &self.lines[set * self.ways..][..usize::from(filled)] {
-                let frame = self.pool.get(id.frame_index());
-                let dirty = frame.dirty() & line_bit(id.line()) != 0;
-                // Line addresses have six free low bits.
-                hasher.u64(line_address(frame, id.line()).0 | u64::from(dirty));
-                hasher.bytes(&frame.line_bytes(id.line()));
-            }
+    /// Before an access of the line that bypasses the cache: its tag is flushed; in `off` its copy, whoever owns it. With
+    /// `write_back = false`, for a line that is overwritten whole, it is dropped.
+    pub(crate) fn bypass(&mut self, controller: &mut Controller, place: Place, write_back: bool) {
+        if self.is_off() {
+            self.take_from_owner(controller, place, write_back);
+        } else {
+            self.flush_tag(controller, place, write_back);
         }
     }
 
-    fn set_of(&self, controller: &Controller, place: Place) -> usize {
-        (controller.tme.layout().mem(place.address).0 >> LINE_SHIFT) as usize & self.set_mask
+    /// Before an access to DRAM that leaves cached copies alone. In `off` there must be none.
+    pub(crate) fn expose(&mut self, controller: &mut Controller, place: Place) {
+        if self.is_off() {
+            self.take_from_owner(controller, place, true);
+        }
     }
 
-    fn resident_lines(&self) -> impl Iterator<Item = LineId> + '_ {
-        let sets = self.lines.chunks_exact(self.ways).zip(&self.filled);
-        sets.flat_map(|(lines, &filled)| lines.iter().take(usize::from(filled)).copied())
+    /// [`expose`](Self::expose) of all lines: before a key changes, or cells do.
+    #[inline(always)]
+    pub(crate) fn expose_all(&mut self, controller: &mut Controller) {
+        if self.is_off() {
+            self.give_up_all(controller);
+        }
     }
 
-    /// Writes a line back if it is dirty, and makes it clean.
-    fn write_back(&self, controller: &mut Controller, id: LineId) {
-        let (frame, line) = (self.pool.get(id.frame_index()), id.line());
-        let bit = line_bit(line);
-        if frame.dirty() & bit == 0 {
+    /// Makes DRAM current for a probe of lines of a page, in `off`. Copies stay.
+    pub(crate) fn publish(&self, controller: &Controller, page: u32, lines: u64) {
+        if !self.is_off() {
             return;
         }
-        let place = Place { address: line_address(frame, line), page: frame.0.page_index.get() };
-        controller.write_back(place, &frame.0.line(line));
-        frame.0.dirty.set(frame.dirty() & !bit);
-        self.pool.refresh(place.page, line);
+        for frame in self.pool.aliases(page) {
+            for line in bits(frame.dirty() & lines) {
+                self.pool.publish(controller, frame, line);
+            }
+        }
     }
 
-    /// Takes a line's residency away. Its `code` bit stays ("parked"): the core compares the bytes when they return.
-    fn forget(&mut self, id: LineId) {
-        let (frame, line) = (self.pool.get(id.frame_index()), id.line());
-        let bit = line_bit(line);
-        for bits in [&frame.0.resident, &frame.0.dirty, &frame.0.exec_ok, &frame.0.fast_r, &frame.0.fast_w] {
-            bits.set(bits.get() & !bit);
+    /// Makes DRAM current for a probe of all of it, in `off`.
+    pub(crate) fn publish_all(&self, controller: &Controller) {
+        if self.is_off() {
+            for frame in self.pool.holders() {
+                for line in bits(frame.dirty()) {
+                    self.pool.publish(controller, frame, line);
+                }
+            }
         }
-        if frame.resident() == 0 {
-            self.pool.note_empty(frame);
-        }
-        // The veto on a remaining copy under another KeyID may end.
-        self.pool.refresh(frame.0.page_index.get(), line);
     }
 
-    /// The dirty copy of a line under another KeyID that WBINVD would write back last.
+    /// WBINVD, WBNOINVD: writes back every dirty line in the order of `wb_order` (MC-26), keeping all lines. Nothing to do
+    /// in `off`.
+    pub(crate) fn write_back_all(&mut self, controller: &mut Controller) {
+        let mut work = std::mem::take(&mut self.work);
+        work.clear();
+        let mut add = |frame: FramePtr, lines: u64| {
+            work.extend(bits(frame.dirty() & lines).map(|line| Dirty { address: line_address(frame, line), frame }));
+        };
+        match &self.model {
+            Model::Exact(sets) => {
+                for id in sets.iter().flatten() {
+                    add(self.pool.get(id.frame_index()), line_bit(id.line()));
+                }
+            }
+            Model::Lazy => self.pool.holders().for_each(|frame| add(frame, !0)),
+            Model::Off => {}
+        }
+        self.orderer.sort(controller, &mut work);
+        if controller.events().enabled() {
+            note_conflicts(controller, &work);
+        }
+        for dirty in &work {
+            self.pool.write_back(controller, dirty.frame, dirty.address.line_in_page());
+        }
+        self.work = work;
+    }
+
+    /// INVD, and the second half of WBINVD: drops every line without write-back. In `off` stores are in DRAM already.
+    pub(crate) fn drop_all(&mut self) {
+        match &mut self.model {
+            Model::Exact(sets) => {
+                for id in sets.iter().flatten() {
+                    self.pool.forget_page(self.pool.get(id.frame_index()));
+                }
+                sets.clear();
+            }
+            Model::Lazy => {
+                while let Some(frame) = self.pool.pop_holder() {
+                    self.pool.forget_page(frame);
+                }
+            }
+            Model::Off => {}
+        }
+    }
+
+    /// Cold and warm reset: MC-34. In `off` DRAM holds every store.
+    pub(crate) fn reset(&mut self, controller: &mut Controller) {
+        self.expose_all(controller);
+        self.drop_all();
+    }
+
+    /// Tags, dirtiness, bytes, and what victims and write-back orders are chosen by. In `off` nothing is cached.
+    pub(crate) fn hash(&self, hasher: &mut StateHasher) {
+        match &self.model {
+            Model::Exact(sets) => {
+                hasher.u64(sets.iter().len() as u64);
+                hasher.u64(sets.ways() as u64);
+                for lines in sets.iter() {
+                    hasher.u64(lines.len() as u64);
+                    for id in lines {
+                        hash_line(hasher, self.pool.get(id.frame_index()), id.line());
+                    }
+                }
+            }
+            Model::Lazy => {
+                let mut holders: Vec<FramePtr> = self.pool.holders().collect();
+                holders.sort_unstable_by_key(|frame| frame.bus_page());
+                for frame in holders {
+                    bits(frame.resident()).for_each(|line| hash_line(hasher, frame, line));
+                }
+                hasher.u64(u64::MAX);
+            }
+            Model::Off => {}
+        }
+        hasher.u128(self.orderer.position());
+        hasher.u128(self.evictions.get_word_pos());
+    }
+
+    /// The dirty copy of a line under another KeyID; the one with the highest full PA.
     pub(crate) fn dirty_alias(&self, frame: FramePtr, line: u32) -> Option<FramePtr> {
         let bit = line_bit(line);
         let others = self.pool.aliases(frame.0.page_index.get());
         others.filter(|other| *other != frame && other.dirty() & bit != 0).max_by_key(|other| other.bus_page())
     }
 
-    #[cold]
-    fn note_conflict(&self, controller: &mut Controller, id: LineId) {
-        let frame = self.pool.get(id.frame_index());
-        if let Some(winner) = self.dirty_alias(frame, id.line()) {
-            let layout = controller.tme.layout();
-            controller.tme.events.push(Event::AliasWritebackConflict {
-                line: layout.mem(line_address(frame, id.line())).line(),
-                kid_lost: layout.keyid(frame.bus_page()),
-                kid_won: layout.keyid(winner.bus_page()),
-            });
+    fn flush_tag(&mut self, controller: &mut Controller, place: Place, write_back: bool) {
+        let Some(frame) = self.hit(place) else { return };
+        if write_back {
+            self.pool.write_back(controller, frame, place.line());
         }
+        self.drop_line(controller, place, frame);
+    }
+
+    /// Takes a line off the model's list and out of its frame.
+    fn drop_line(&mut self, controller: &Controller, place: Place, frame: FramePtr) {
+        if let Model::Exact(sets) = &mut self.model {
+            sets.remove(controller.layout().mem(place.address), LineId::new(frame, place.line()));
+        }
+        self.pool.forget(frame, place.line());
+    }
+
+    /// Ends the ownership of a line, in `off`. Blocks decoded from it are parked, so that the next fetch compares them with
+    /// what DRAM then holds.
+    fn take_from_owner(&mut self, controller: &mut Controller, place: Place, write_back: bool) {
+        let bit = line_bit(place.line());
+        let Some(owner) = self.pool.aliases(place.page).find(|frame| frame.resident() & bit != 0) else { return };
+        if write_back {
+            self.pool.write_back(controller, owner, place.line());
+        }
+        self.pool.forget(owner, place.line());
+    }
+
+    /// Writes back and drops every line, in `off`.
+    #[cold]
+    fn give_up_all(&mut self, controller: &mut Controller) {
+        while let Some(frame) = self.pool.pop_holder() {
+            self.give_up_page(controller, frame);
+        }
+    }
+
+    fn give_up_page(&mut self, controller: &mut Controller, frame: FramePtr) {
+        for line in bits(frame.dirty()) {
+            self.pool.write_back(controller, frame, line);
+        }
+        self.pool.forget_page(frame);
+    }
+
+    /// Keeps the pool of `off` bounded. The frame just filled stays.
+    fn bound_holders(&mut self, controller: &mut Controller, filled: FramePtr) {
+        while self.pool.holder_count() > POOL_FRAMES - OFF_SLACK {
+            match self.pool.pop_holder() {
+                Some(frame) if frame == filled => self.pool.note_holder(frame),
+                Some(frame) => self.give_up_page(controller, frame),
+                None => return,
+            }
+        }
+    }
+
+    /// With probability `evict_rate`: a random place in RAM, and the first cached line from there on leaves the cache. It
+    /// depends on tags only, not on frames, which are the host's matter.
+    #[cold]
+    fn evict_at_random(&mut self, controller: &mut Controller) {
+        if self.is_off() || !self.evict_rate.happens(&mut self.evictions) {
+            return;
+        }
+        let pages = controller.map.pages() as u64;
+        let first = below(&mut self.evictions, pages);
+        let pick = self.evictions.next_u64();
+        let candidate = (first..pages).chain(0..first).find_map(|page| self.cached_line(page as u32, pick));
+        if let Some((place, frame)) = candidate {
+            self.pool.write_back(controller, frame, place.line());
+            self.drop_line(controller, place, frame);
+        }
+    }
+
+    /// A cached line of a page, if there is one: `pick` modulo their number, in ascending order of full PA.
+    fn cached_line(&self, page: u32, pick: u64) -> Option<(Place, FramePtr)> {
+        let mut frames: Vec<FramePtr> = self.pool.aliases(page).filter(|frame| frame.resident() != 0).collect();
+        frames.sort_unstable_by_key(|frame| frame.bus_page());
+        let lines: Vec<(FramePtr, u32)> =
+            frames.into_iter().flat_map(|frame| bits(frame.resident()).map(move |line| (frame, line))).collect();
+        let &(frame, line) = lines.get(pick.checked_rem(lines.len() as u64)? as usize)?;
+        Some((Place { address: line_address(frame, line), page }, frame))
     }
 }
 
-fn line_address(frame: FramePtr, line: u32) -> BusAddr {
-    frame.bus_page().offset((line as usize * LINE_BYTES % PAGE_BYTES) as u64)
+fn hash_line(hasher: &mut StateHasher, frame: FramePtr, line: u32) {
+    let dirty = frame.dirty() & line_bit(line) != 0;
+    // Line addresses have six free low bits.
+    hasher.u64(line_address(frame, line).0 | u64::from(dirty));
+    hasher.bytes(&frame.line_bytes(line));
+}
+
+/// Says which copies the write-backs that follow lose.
+#[cold]
+fn note_conflicts(controller: &mut Controller, lines: &[Dirty]) {
+    let layout = controller.layout();
+    for (lost, won) in order::conflicts(controller, lines) {
+        controller.push_event(Event::AliasWritebackConflict {
+            line: layout.mem(lost.address).line(),
+            kid_lost: layout.keyid(lost.address),
+            kid_won: layout.keyid(won.address),
+        });
+    }
+}
+
+/// The numbers of the set bits, ascending.
+fn bits(mut set: u64) -> impl Iterator<Item = u32> {
+    const { assert!(LINES_PER_PAGE == u64::BITS as usize) };
+    std::iter::from_fn(move || {
+        let line = (set != 0).then(|| set.trailing_zeros())?;
+        set &= set - 1;
+        Some(line)
+    })
 }

@@ -4,12 +4,13 @@
 
 use std::collections::VecDeque;
 
-use crate::addr::{BusAddr, LINES_PER_PAGE};
+use crate::addr::{BusAddr, LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES};
+use crate::controller::{Controller, Place};
 use crate::frame::{Frame, FramePtr, NO_FRAME, SLAB_FRAMES, return_slabs, take_slab};
 use crate::memory::Retired;
 
-/// Frames a pool may have at least: 80 MiB of plaintext.
-const POOL_FRAMES: usize = 20 * 1024;
+/// Frames a pool may have before it recycles empty ones: 80 MiB of plaintext.
+pub(super) const POOL_FRAMES: usize = 20 * 1024;
 /// Recycling passes over this many frames with decoded code in search of one without.
 const CODE_PATIENCE: usize = 8;
 
@@ -20,6 +21,8 @@ pub(crate) struct FramePool {
     /// Frames that had no resident line when they were queued, the longest empty first. A frame that was filled again
     /// since then is passed over.
     empty: VecDeque<u32>,
+    /// Every frame with a resident line, in models that list them, and some without; the longest listed first.
+    holders: VecDeque<u32>,
     /// First frame of each RAM page; the others follow by `Frame::next`.
     heads: Vec<u32>,
     /// Frames that changed their page since the list was last drained.
@@ -30,15 +33,14 @@ pub(crate) struct FramePool {
 }
 
 impl FramePool {
-    /// A pool for `ram_pages` pages of RAM and a cache of `cache_lines` lines. It has more frames than the cache has
-    /// lines, so that a frame without a resident line always exists.
-    pub(crate) fn new(ram_pages: usize, cache_lines: usize, fast: bool) -> Self {
-        let limit = POOL_FRAMES.max(cache_lines + cache_lines / 4 + 1);
+    /// A pool for `ram_pages` pages of RAM. From `limit` frames on it recycles empty ones, if there are any.
+    pub(crate) fn new(ram_pages: usize, limit: usize, fast: bool) -> Self {
         Self {
             slabs: Vec::new(),
             frames: Vec::new(),
             limit,
-            empty: VecDeque::with_capacity(limit),
+            empty: VecDeque::new(),
+            holders: VecDeque::new(),
             heads: vec![NO_FRAME; ram_pages],
             retired: Vec::new(),
             recycled: 0,
@@ -134,6 +136,76 @@ impl FramePool {
         }
     }
 
+    /// Lists a frame that gets a resident line.
+    #[inline]
+    pub(crate) fn note_holder(&mut self, frame: FramePtr) {
+        if !frame.0.listed.replace(true) {
+            self.holders.push_back(frame.index());
+        }
+    }
+
+    /// The listed frames.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = FramePtr> + '_ {
+        self.holders.iter().map(|&index| self.get(index))
+    }
+
+    pub(crate) fn holder_count(&self) -> usize {
+        self.holders.len()
+    }
+
+    /// Takes the longest listed frame off the list. Its lines must leave the cache, or it must be listed again.
+    pub(crate) fn pop_holder(&mut self) -> Option<FramePtr> {
+        let index = self.holders.pop_front()?;
+        let frame = self.get(index);
+        frame.0.listed.set(false);
+        Some(frame)
+    }
+
+    /// Writes a line back if it is dirty, and makes it clean.
+    pub(crate) fn write_back(&self, controller: &mut Controller, frame: FramePtr, line: u32) {
+        if frame.dirty() & line_bit(line) == 0 {
+            return;
+        }
+        controller.write_back(place_of(frame, line), &frame.0.line(line));
+        self.note_clean(frame, line);
+    }
+
+    /// [`write_back`](Self::write_back) on behalf of a probe: not traffic of the machine, so no counter and no event.
+    pub(crate) fn publish(&self, controller: &Controller, frame: FramePtr, line: u32) {
+        if frame.dirty() & line_bit(line) == 0 {
+            return;
+        }
+        controller.put_line(place_of(frame, line), &frame.0.line(line));
+        self.note_clean(frame, line);
+    }
+
+    fn note_clean(&self, frame: FramePtr, line: u32) {
+        frame.0.dirty.set(frame.dirty() & !line_bit(line));
+        self.refresh(frame.0.page_index.get(), line);
+    }
+
+    /// Takes a line's residency away. Its `code` bit stays ("parked"): the core compares the bytes when they return.
+    pub(crate) fn forget(&mut self, frame: FramePtr, line: u32) {
+        let bit = line_bit(line);
+        for bits in [&frame.0.resident, &frame.0.dirty, &frame.0.exec_ok, &frame.0.fast_r, &frame.0.fast_w] {
+            bits.set(bits.get() & !bit);
+        }
+        if frame.resident() == 0 {
+            self.note_empty(frame);
+        }
+        // The veto on a remaining copy under another KeyID may end.
+        self.refresh(frame.0.page_index.get(), line);
+    }
+
+    /// Takes the residency of every line of a frame away.
+    pub(crate) fn forget_page(&mut self, frame: FramePtr) {
+        let bits = frame.0;
+        for bits in [&bits.resident, &bits.dirty, &bits.exec_ok, &bits.fast_r, &bits.fast_w] {
+            bits.set(0);
+        }
+        self.note_empty(frame);
+    }
+
     fn retire(&mut self, frame: FramePtr) {
         let page = frame.0.page_index.get() as usize;
         let next = frame.0.next.get();
@@ -179,6 +251,15 @@ impl Drop for FramePool {
     fn drop(&mut self) {
         return_slabs(self.slabs.drain(..));
     }
+}
+
+/// Full PA of a line of a frame.
+pub(crate) fn line_address(frame: FramePtr, line: u32) -> BusAddr {
+    frame.bus_page().offset((line as usize * LINE_BYTES % PAGE_BYTES) as u64)
+}
+
+fn place_of(frame: FramePtr, line: u32) -> Place {
+    Place { address: line_address(frame, line), page: frame.0.page_index.get() }
 }
 
 #[inline(always)]

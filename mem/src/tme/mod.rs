@@ -11,13 +11,16 @@ use x86::platform::ResetKind;
 use x86::tme::activate;
 
 pub use entropy::{EntropyStep, EntropyStream};
+pub(crate) use entropy::{eviction_generator, write_back_generator};
 pub use keys::{DataKey, KeyMode, KeyTable};
 pub use program::ProgramError;
 
-use crate::addr::{AddressLayout, BusAddr, KeyId};
+use crate::addr::{AddressLayout, BusAddr, Icount, KeyId};
+use crate::config::Config;
 use crate::event::{Event, Events};
 use crate::hash::StateHasher;
 use crate::profile::TmeFeatures;
+use crate::rate::Rate;
 use crate::tme::entropy::Entropy;
 use crypto::XtsKey;
 
@@ -29,6 +32,18 @@ pub enum LockedWrite {
     Gp,
     /// No fault, no change.
     Ignore,
+}
+
+/// Faults and delays of PCONFIG (MK specification, Appendix A and section 9.15).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Knobs {
+    /// How often PCONFIG finds the key table locked (MK-092).
+    pub busy_rate: Rate,
+    /// How often a draw for KEYID_SET_KEY_RANDOM fails (MK-091); each PCONFIG makes two.
+    pub entropy_fail_rate: Rate,
+    /// Instructions during which the key table stays locked after a PCONFIG that reached it (MC-23). Counted from what
+    /// [`TmePackage::at`] was told.
+    pub pconfig_latency: u64,
 }
 
 /// What the memory controller does to a line: the result of `resolve(pa)`.
@@ -59,6 +74,11 @@ pub struct TmePackage {
     entropy: Entropy,
     /// PCONFIG attempts that will find the key-table lock taken (knob, MK-092).
     busy_attempts: u32,
+    knobs: Knobs,
+    /// The instruction count of the operation that comes next.
+    now: Icount,
+    /// The key table is locked before this count (knob `pconfig_latency`).
+    busy_until: Icount,
     pub(crate) events: Events,
 }
 
@@ -76,10 +96,33 @@ impl TmePackage {
             saved_key: None,
             keys: KeyTable::new(features.max_keys()),
             layout: AddressLayout { maxphyaddr: features.maxphyaddr, keyid_bits: 0 },
-            entropy: Entropy::new(seed),
+            entropy: Entropy::new(seed, 0),
             busy_attempts: 0,
+            knobs: Knobs::default(),
+            now: Icount(0),
+            busy_until: Icount(0),
             events: Events::default(),
         }
+    }
+
+    /// Package `number` of a machine.
+    pub(crate) fn numbered(number: usize, config: &Config) -> Self {
+        let mut package = Self::new(config.features(), config.locked_write, config.tdx_partition, config.seed);
+        package.entropy = Entropy::new(config.seed, number);
+        package.set_knobs(config.knobs);
+        package
+    }
+
+    /// Replaces the knobs.
+    pub fn set_knobs(&mut self, knobs: Knobs) {
+        self.knobs = knobs;
+        self.entropy.fail_rate = knobs.entropy_fail_rate;
+    }
+
+    /// Tells when the operation that follows is executed, which [`Knobs::pconfig_latency`] needs.
+    pub fn at(&mut self, now: Icount) -> &mut Self {
+        self.now = now;
+        self
     }
 
     /// What the processor enumerates.
@@ -188,6 +231,7 @@ impl TmePackage {
         self.platform_key = None;
         self.keys.clear();
         self.layout.keyid_bits = 0;
+        self.busy_until = Icount(0);
     }
 
     pub(crate) fn hash(&self, hasher: &mut StateHasher) {
@@ -203,5 +247,6 @@ impl TmePackage {
         self.keys.hash(hasher);
         self.entropy.hash(hasher);
         hasher.u64(u64::from(self.busy_attempts));
+        hasher.u64(self.busy_until.0);
     }
 }

@@ -4,7 +4,7 @@ use crypto::Algorithm;
 use x86::tme::pconfig;
 
 use super::TmePackage;
-use crate::addr::KeyId;
+use crate::addr::{Icount, KeyId};
 use crate::event::Event;
 use crate::tme::entropy::EntropyStream;
 use crate::tme::keys::{DataKey, KeyMode};
@@ -64,6 +64,9 @@ impl TmePackage {
             self.busy_attempts -= 1;
             return Err(ProgramError::DeviceBusy);
         }
+        if self.now < self.busy_until || self.entropy.busy(self.knobs.busy_rate) {
+            return Err(ProgramError::DeviceBusy);
+        }
         let mask = match command {
             pconfig::KEYID_SET_KEY_RANDOM => {
                 let rng1 = self.entropy.draw(EntropyStream::Pconfig).ok_or(ProgramError::EntropyError)?;
@@ -83,6 +86,8 @@ impl TmePackage {
             _ => return Ok(()),
         };
         self.keys.set(keyid, mode);
+        // An entropy failure has released the lock at once (section 4.4).
+        self.busy_until = Icount(self.now.0.saturating_add(self.knobs.pconfig_latency));
         Ok(())
     }
 }

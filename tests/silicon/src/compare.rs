@@ -30,11 +30,13 @@ fn visible(fault: Option<Fault>) -> Option<Fault> {
 
 /// Everything that is not covered by the rules; empty if the outcomes agree. `used` is told the rows that were needed.
 pub fn compare(case: &Case, host: &Outcome, model: &Outcome, used: &mut dyn FnMut(usize)) -> Vec<Difference> {
-    let exact = differences(case, host, model, &Allowance::default());
+    let low_halves = case.bits == 32;
+    let exact = differences(case, host, model, &Allowance { low_halves, ..Allowance::default() });
     if exact.is_empty() {
         return exact;
     }
     let (mut allowed, rows) = allowance(case);
+    allowed.low_halves = low_halves;
     let host_fault = allowed.host_fault;
     if host.fault.is_some() || model.fault.is_some() {
         // An instruction that faulted has changed nothing, so nothing of it is undefined or approximate.
@@ -43,6 +45,7 @@ pub fn compare(case: &Case, host: &Outcome, model: &Outcome, used: &mut dyn FnMu
             either_operand: allowed.either_operand,
             compatibility_upper: allowed.compatibility_upper,
             tags: allowed.mmx_transition,
+            low_halves,
             ..Allowance::default()
         };
     }
@@ -103,9 +106,10 @@ fn differences(case: &Case, host: &Outcome, model: &Outcome, allowed: &Allowance
 }
 
 fn registers(h: &State, m: &State, allowed: &Allowance, list: &mut List) {
-    let compatible = allowed.compatibility_upper && h.selectors[1] != SELECTORS[1];
+    let compatible = allowed.compatibility_upper && h.selectors[1] != SELECTORS[1] || allowed.low_halves;
     for (n, name) in GPR_NAMES.iter().enumerate() {
         let upper = if compatible { !0xFFFF_FFFF } else { 0 };
+        let upper = if allowed.low_halves && n >= 8 { u64::MAX } else { upper };
         let ignored = upper | allowed.gprs.iter().filter(|(r, _)| *r == n).fold(0, |a, (_, mask)| a | mask);
         list.check(|| (*name).into(), h.gpr[n] & !ignored, m.gpr[n] & !ignored);
     }

@@ -128,6 +128,12 @@ pub fn exclusion(code: Code) -> Option<&'static str> {
         M::Pconfig => "no AMD processor and few Intel ones have it",
         M::Invpcid | M::Xsetbv | M::Swapgs | M::Wbnoinvd => "privileged",
         M::Reservednop if op.op_code() == 0x0D => "a NOP on Intel, #UD in its register form on AMD",
+        _ if op.op_kinds().iter().any(|k| matches!(k, OpCodeOperandKind::farbr2_2 | OpCodeOperandKind::farbr4_2)) => {
+            "a far pointer in the code"
+        }
+        _ if op.op_kinds().iter().any(|k| matches!(k, OpCodeOperandKind::br16_1 | OpCodeOperandKind::br16_2)) => {
+            "the target is below 64 KiB"
+        }
         _ => return None,
     })
 }
@@ -138,14 +144,14 @@ fn register_or_memory(kind: OpCodeOperandKind) -> bool {
     matches!(kind, K::r8_or_mem | K::r16_or_mem | K::r32_or_mem | K::r64_or_mem | K::mm_or_mem | K::xmm_or_mem)
 }
 
-/// All forms, and the codes that have none.
-pub fn forms() -> (Vec<Form>, Vec<(Code, Skip)>) {
+/// All forms of 64-bit or 32-bit code, and the codes that have none.
+pub fn forms(bits: u32) -> (Vec<Form>, Vec<(Code, Skip)>) {
     let (mut forms, mut skipped) = (vec![], vec![]);
     for code in Code::values() {
         let op = code.op_code();
         // What the model decodes: no compatibility modes of a decoder, no pseudo codes, no instruction with an own WAIT.
         let candidate = op.is_instruction()
-            && op.mode64()
+            && if bits == 64 { op.mode64() } else { op.mode32() }
             && !op.fwait()
             && op.decoder_option() == 0
             && matches!(op.encoding(), EncodingKind::Legacy | EncodingKind::VEX)
@@ -157,8 +163,13 @@ pub fn forms() -> (Vec<Form>, Vec<(Code, Skip)>) {
             skipped.push((code, Skip::Excluded(reason)));
             continue;
         }
-        if !(op.intel_decoder64() && op.amd_decoder64()) {
-            skipped.push((code, Skip::Excluded("Intel and AMD decode it differently in 64-bit mode")));
+        let everywhere = if bits == 64 {
+            op.intel_decoder64() && op.amd_decoder64()
+        } else {
+            op.intel_decoder32() && op.amd_decoder32()
+        };
+        if !everywhere {
+            skipped.push((code, Skip::Excluded("Intel and AMD decode it differently")));
             continue;
         }
         if let Some(name) = code.cpuid_features().iter().find_map(|f| missing_on_host(*f)) {

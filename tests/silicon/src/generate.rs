@@ -9,7 +9,7 @@ use crate::forms::Form;
 use crate::layout::{Arena, CODE, CODE_BYTES, CODE_FIRST, PAGE, arena_index, harmless};
 use crate::native::JMP_BYTES;
 use crate::rng::Rng;
-use crate::state::{Case, State, zero_arena};
+use crate::state::{Case, SELECTORS_32, State, zero_arena};
 use iced_x86::{Code, Decoder, DecoderOptions, Encoder, Instruction, Mnemonic, OpKind};
 
 const LOCK: u8 = 0xF0;
@@ -23,6 +23,7 @@ pub struct Generator {
     /// Memory that cases start from, before they put their own operands there.
     pub image: Box<Arena>,
     encoder: Encoder,
+    bits: u32,
     /// Codes that cases may decode to once prefixes were added.
     allowed: Vec<bool>,
     /// True if locked accesses may cross a cache line: kernels punish that where the processor reports it.
@@ -37,9 +38,17 @@ struct Draft<'a> {
     insn: Instruction,
     /// It is part of a program.
     program: bool,
+    bits: u32,
 }
 
 impl Draft<'_> {
+    /// 32-bit code starts with zeros in what it cannot see.
+    fn narrow(&mut self) {
+        if self.bits == 32 {
+            self.pre.gpr.iter_mut().for_each(|r| *r &= 0xFFFF_FFFF);
+        }
+    }
+
     /// Writes bytes where the arena has them; elsewhere nothing.
     fn put(&mut self, linear: u64, bytes: &[u8]) {
         for (i, b) in bytes.iter().enumerate() {
@@ -57,7 +66,7 @@ impl Draft<'_> {
 }
 
 impl Generator {
-    pub fn new(seed: u64, forms: &[Form]) -> Generator {
+    pub fn new(seed: u64, bits: u32, forms: &[Form]) -> Generator {
         let mut image = zero_arena();
         let mut rng = Rng::new(seed, u64::MAX);
         for chunk in image.chunks_mut(16) {
@@ -68,7 +77,7 @@ impl Generator {
             allowed[form.code as usize] = true;
         }
         let split_locks = crate::rules::host_is_amd();
-        Generator { seed, image, encoder: Encoder::new(64), allowed, split_locks }
+        Generator { seed, image, encoder: Encoder::new(bits), bits, allowed, split_locks }
     }
 
     /// Case `index`, of `form`. `None` if the form cannot be encoded as drawn.
@@ -82,9 +91,13 @@ impl Generator {
                 memory: self.image.clone(),
                 insn: Instruction::default(),
                 program: false,
+                bits: self.bits,
             };
             draft.registers();
             draft.pre.rip = rip;
+            if self.bits == 32 {
+                draft.pre.selectors = SELECTORS_32;
+            }
             if !draft.operands(form) {
                 continue;
             }
@@ -95,24 +108,27 @@ impl Generator {
             let mut bytes = self.encoder.take_buffer();
             debug_assert_eq!(bytes.len(), len);
             redundant_prefix(draft.rng, form, &mut bytes);
-            let mut decoder = Decoder::with_ip(64, &bytes, rip, DecoderOptions::NONE);
+            let mut decoder = Decoder::with_ip(self.bits, &bytes, rip, DecoderOptions::NONE);
             let insn = decoder.decode();
             let illegal_lock = insn.is_invalid() && bytes[0] == LOCK;
             if illegal_lock {
+                draft.narrow();
                 let Draft { pre, memory, .. } = draft;
-                return Some(Case { bytes, insn, pre, memory });
+                return Some(Case { bytes, insn, bits: self.bits, pre, memory });
             }
             if insn.len() != bytes.len() || !self.allowed[insn.code() as usize] {
                 continue;
             }
             draft.insn = insn;
             draft.implied_operands();
+            draft.narrow();
             draft.fill_memory();
+            draft.narrow();
             if !draft.is_harmless(self.split_locks) || draft.wild_branch() {
                 continue;
             }
             let Draft { pre, memory, insn, .. } = draft;
-            return Some(Case { bytes, insn, pre, memory });
+            return Some(Case { bytes, insn, bits: self.bits, pre, memory });
         }
         None
     }
@@ -128,8 +144,7 @@ impl Generator {
     }
 }
 
-/// Adds 66H, F2H, F3H, a segment override or a superfluous REX-free prefix now and then; the decoder says what became of
-/// the instruction.
+/// Adds 66H, F2H, F3H, a segment override or LOCK now and then; the decoder says what became of the instruction.
 fn redundant_prefix(rng: &mut Rng, form: Form, bytes: &mut Vec<u8>) {
     if !rng.one_in(12) || bytes.len() > 13 {
         return;
@@ -143,8 +158,7 @@ fn redundant_prefix(rng: &mut Rng, form: Form, bytes: &mut Vec<u8>) {
             Mnemonic::Loope | Mnemonic::Loopne | Mnemonic::Jecxz | Mnemonic::Jrcxz | Mnemonic::Jcxz
         );
     let prefix = rng.pick(&[0x66, 0xF2, 0xF3, 0x2E, 0x3E, 0x26, 0x36, LOCK]);
-    // AMD takes LOCK MOV CR0 for CR8,
-    // and ignores LOCK before VERR and VERW.
+    // AMD takes LOCK MOV CR0 for CR8, and ignores LOCK before VERR and VERW.
     let verify = matches!(form.code.mnemonic(), Mnemonic::Verr | Mnemonic::Verw);
     if prefix == LOCK && (verify || form.code.op_code().is_privileged()) {
         return;
@@ -199,6 +213,7 @@ pub fn operand_address(case: &Case) -> Option<u64> {
     let implied = match case.insn.op0_kind() {
         OpKind::MemorySegRDI => Some(case.pre.gpr[7]),
         OpKind::MemorySegEDI => Some(case.pre.gpr[7] & 0xFFFF_FFFF),
+        OpKind::Register if case.insn.mnemonic() == Mnemonic::Push && case.bits == 32 => Some(case.pre.gpr[4] - 4),
         _ => None,
     };
     match implied {

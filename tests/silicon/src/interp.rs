@@ -1,7 +1,7 @@
 //! Executes one instruction in the interpreter: a processor in 64-bit mode at CPL 3, as Linux runs user code, with the
 //! arena in pages of a KeyID of their own.
 
-use crate::layout::{ARENA_BYTES, CODE, CODE_BYTES, EXIT_SLOT, PAGE, PAGES, SYSTEM, arena_address, in_code};
+use crate::layout::{ARENA_BYTES, CODE, CODE_BYTES, PAGE, PAGES, SYSTEM, in_code};
 use crate::state::{Case, Fault, Outcome, SELECTORS, State, USER_FLAGS, fx, zero_arena};
 use cpu::Cpu;
 use cpu::exec::system::cpuid::CpuModel;
@@ -150,7 +150,6 @@ impl Interpreter {
         let mut this = Interpreter { cpu, memory: zero_arena(), code: vec![0xCC; CODE_BYTES], used: (0, 0) };
         this.build_tables();
         this.enter_user_mode();
-        this.cpu.mem.load_image(PhysAddr(place::CODE), &[]);
         let whole = this.code.clone();
         this.load_code(0, &whole);
         for (i, bytes) in image.chunks(PAGE).enumerate() {
@@ -245,18 +244,20 @@ impl Interpreter {
         cpu.idtr = TableRegister { base: SYSTEM + place::IDT, limit: 0xFFF };
         cpu.tr = Segment { selector: selector::TSS, ar: ar::P | 11, limit: 0x67, base: SYSTEM + place::TSS };
         cpu.ldtr = Segment { selector: 0, ar: ar::UNUSABLE, limit: 0, base: 0 };
-        self.load_segments();
+        self.load_segments(&SELECTORS);
         let cpu = &mut *self.cpu;
         cpu.flush_tlb(true);
         cpu.drop_shortcuts();
     }
 
-    fn load_segments(&mut self) {
+    fn load_segments(&mut self, selectors: &[u16; 6]) {
         let cpu = &mut *self.cpu;
-        cpu.set_segment(sreg::CS, Segment::from_descriptor(SELECTORS[sreg::CS], DESCRIPTORS[5]));
-        cpu.set_segment(sreg::SS, Segment::from_descriptor(SELECTORS[sreg::SS], DESCRIPTORS[4]));
-        for s in [sreg::ES, sreg::DS, sreg::FS, sreg::GS] {
-            cpu.set_segment(s, Segment { selector: 0, ar: ar::UNUSABLE, limit: 0, base: 0 });
+        for (s, selector) in selectors.iter().enumerate() {
+            let segment = match usize::from(*selector >> 3) {
+                0 => Segment { selector: 0, ar: ar::UNUSABLE, limit: 0, base: 0 },
+                n => Segment::from_descriptor(*selector, DESCRIPTORS[n - 1]),
+            };
+            cpu.set_segment(s, segment);
         }
         cpu.set_cpl(3);
         cpu.update_mode();
@@ -305,8 +306,8 @@ impl Interpreter {
     }
 
     fn load_registers(&mut self, pre: &State) {
-        if self.cpu.cpl != 3 || (0..6).any(|s| self.cpu.segments[s].selector != SELECTORS[s]) {
-            self.load_segments();
+        if self.cpu.cpl != 3 || (0..6).any(|s| self.cpu.segments[s].selector != pre.selectors[s]) {
+            self.load_segments(&pre.selectors);
         }
         let cpu = &mut *self.cpu;
         cpu.regs[..16].copy_from_slice(&pre.gpr);
@@ -376,6 +377,7 @@ impl Interpreter {
         while self.cpu.cpl == 3 && self.cpu.rip() == case.pre.rip && stop == Stop::Icount {
             steps += 1;
             if steps == STEPS_MAX {
+                self.forget_memory();
                 return Err("a repeated instruction does not end".into());
             }
             stop = self.one();
@@ -386,7 +388,7 @@ impl Interpreter {
         }
         if self.cpu.cpl == 3 && stop != Stop::Icount {
             self.cpu.activity = cpu::state::Activity::Running;
-            self.memory.fill(0xEE);
+            self.forget_memory();
             return Err(format!("the interpreter stopped: {stop:?} after {:x?}", self.cpu.last_exception));
         }
         self.store_registers(&mut out.state);
@@ -412,7 +414,7 @@ impl Interpreter {
         let until = self.cpu.icount() + PROGRAM_STEPS;
         let stop = self.cpu.run(until);
         if stop != Stop::HaltedDisabled || self.cpu.cpl != 0 {
-            self.memory.fill(0xEE);
+            self.forget_memory();
             self.cpu.activity = cpu::state::Activity::Running;
             return Err(format!("the interpreter stopped: {stop:?} after {:x?}", self.cpu.last_exception));
         }
@@ -457,6 +459,11 @@ impl Interpreter {
         Ok(())
     }
 
+    /// After a run that was given up: the next case writes all of its memory.
+    fn forget_memory(&mut self) {
+        self.memory.iter_mut().for_each(|b| *b = !*b);
+    }
+
     fn store_memory(&mut self, out: &mut Outcome) {
         for (i, bytes) in out.memory.chunks_mut(PAGE).enumerate() {
             let bus = self.arena_bus(i * PAGE);
@@ -477,11 +484,4 @@ fn tag_of(register: u128) -> u16 {
         (0 | 0x7FFF, _) | (_, 0) => 2,
         _ => 0,
     }
-}
-
-const _: () = assert!(EXIT_SLOT == CODE);
-
-/// Address of an arena index, for reports.
-pub fn address_of(index: usize) -> u64 {
-    arena_address(index)
 }

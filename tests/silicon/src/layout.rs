@@ -6,6 +6,8 @@ pub const CODE: u64 = 0x1000_0000;
 pub const CODE_BYTES: usize = 2 * PAGE;
 /// Address of the last jump's target, at the start of the code pages.
 pub const EXIT_SLOT: u64 = CODE;
+/// A far jump of 32-bit code to here goes on at the exit slot's target.
+pub const EXIT_FROM_32: u64 = CODE + 0x10;
 /// Cases are placed from here on.
 pub const CODE_FIRST: u64 = CODE + 0x40;
 

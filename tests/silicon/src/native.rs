@@ -6,7 +6,7 @@
 //! faults) arrives as a signal, whose handler takes the registers from the signal frame and resumes after the call.
 #![allow(unsafe_code)]
 
-use crate::layout::{ARENA_BYTES, CODE, CODE_BYTES, EXIT_SLOT, PAGE, PAGES, in_code};
+use crate::layout::{ARENA_BYTES, CODE, CODE_BYTES, EXIT_FROM_32, EXIT_SLOT, PAGE, PAGES, in_code};
 use crate::state::{Case, Fault, Outcome, SELECTORS, State, USER_FLAGS, fx};
 use std::arch::{asm, global_asm};
 use std::io::Error;
@@ -16,13 +16,20 @@ use std::ptr;
 const INT3: u8 = 0xCC;
 /// JMP [RIP + disp32].
 const JMP_RIP: [u8; 2] = [0xFF, 0x25];
-pub const JMP_BYTES: usize = 6;
+/// JMP ptr16:32.
+const JMP_FAR: u8 = 0xEA;
+/// Bytes of the longer of the two jumps that may stand behind a case.
+pub const JMP_BYTES: usize = 7;
 
 /// Memory that the entry and exit routines address directly.
 #[repr(C, align(64))]
 struct Shared {
     pre: State,
     post: State,
+    /// Where the entry routine goes with the case's registers: the case, or a far jump to it.
+    entry: u64,
+    far_offset: u32,
+    far_selector: u32,
     host_rsp: u64,
     host_fs_base: u64,
     host_rflags: u64,
@@ -64,6 +71,8 @@ global_asm!(
     "wrfsbase rax",
     "mov rax, [rip + {s} + {pre} + {gs}]",
     "wrgsbase rax",
+    "mov es, word ptr [rip + {s} + {pre} + {selectors}]",
+    "mov ds, word ptr [rip + {s} + {pre} + {selectors} + 6]",
     "fxrstor64 [rip + {s} + {pre}]",
     "push qword ptr [rip + {s} + {pre} + {flags}]",
     "popfq",
@@ -83,7 +92,9 @@ global_asm!(
     "mov r13, [rip + {s} + {pre} + {gpr} + 104]",
     "mov r14, [rip + {s} + {pre} + {gpr} + 112]",
     "mov r15, [rip + {s} + {pre} + {gpr} + 120]",
-    "jmp qword ptr [rip + {s} + {pre} + {ip}]",
+    "jmp qword ptr [rip + {s} + {entry}]",
+    "silicon_enter_32:",
+    "jmp fword ptr [rip + {s} + {far_offset}]",
     ".p2align 4",
     // The instruction fell through.
     "silicon_exit:",
@@ -147,7 +158,8 @@ global_asm!(
     host_mxcsr = const offset_of!(Shared, host_mxcsr),
     running = const offset_of!(Shared, running),
     gpr = const offset_of!(State, gpr),
-    ip = const offset_of!(State, rip),
+    entry = const offset_of!(Shared, entry),
+    far_offset = const offset_of!(Shared, far_offset),
     flags = const offset_of!(State, rflags),
     fs = const offset_of!(State, fs_base),
     gs = const offset_of!(State, gs_base),
@@ -156,6 +168,7 @@ global_asm!(
 
 unsafe extern "C" {
     fn silicon_enter();
+    fn silicon_enter_32();
     fn silicon_exit();
     fn silicon_leave();
 }
@@ -318,6 +331,10 @@ impl Native {
         unsafe {
             ptr::write_bytes(CODE as *mut u8, INT3, CODE_BYTES);
             (EXIT_SLOT as *mut u64).write(silicon_exit as *const () as u64);
+            let back = (EXIT_SLOT as i64 - EXIT_FROM_32 as i64 - 6) as i32;
+            let jump = EXIT_FROM_32 as *mut u8;
+            ptr::copy_nonoverlapping(JMP_RIP.as_ptr(), jump, 2);
+            ptr::copy_nonoverlapping(back.to_le_bytes().as_ptr(), jump.add(2), 4);
             let shared = (&raw mut SHARED).cast::<Shared>();
             (*shared).host_mxcsr = 0x1F80;
             const STACK_BYTES: usize = 1 << 18;
@@ -344,10 +361,15 @@ impl Native {
     /// Executes a case and stores what it led to.
     pub fn run(&mut self, case: &Case, out: &mut Outcome) {
         let at = (case.pre.rip - CODE) as usize;
-        let end = at + case.bytes.len() + JMP_BYTES;
+        let fall_through = case.pre.rip + case.bytes.len() as u64;
+        let jump = if case.bits == 64 {
+            let disp = EXIT_SLOT.wrapping_sub(fall_through + 6) as i32;
+            [&JMP_RIP[..], &disp.to_le_bytes()].concat()
+        } else {
+            [&[JMP_FAR][..], &(EXIT_FROM_32 as u32).to_le_bytes(), &SELECTORS[1].to_le_bytes()].concat()
+        };
+        let end = at + case.bytes.len() + jump.len();
         assert!(end <= CODE_BYTES, "the case leaves the code pages");
-        let next = case.pre.rip + (case.bytes.len() + JMP_BYTES) as u64;
-        let disp = EXIT_SLOT.wrapping_sub(next) as i32;
         // SAFETY: the pages were mapped by `new` at these addresses, nothing in Rust refers to them, and the ranges were
         // checked. The instruction touches only harmless addresses (`layout::harmless`, the generator's duty), so what
         // it does stays in the test pages; registers that Rust relies on are restored by the exit routine or the handler.
@@ -356,20 +378,26 @@ impl Native {
             ptr::write_bytes(code.add(self.used.0), INT3, self.used.1 - self.used.0);
             self.used = (at, end);
             ptr::copy_nonoverlapping(case.bytes.as_ptr(), code.add(at), case.bytes.len());
-            ptr::copy_nonoverlapping(JMP_RIP.as_ptr(), code.add(end - JMP_BYTES), 2);
-            ptr::copy_nonoverlapping(disp.to_le_bytes().as_ptr(), code.add(end - 4), 4);
+            ptr::copy_nonoverlapping(jump.as_ptr(), code.add(end - jump.len()), jump.len());
             for (i, page) in PAGES.iter().enumerate().filter(|(_, p)| p.writable) {
                 ptr::copy_nonoverlapping(case.memory[i * PAGE..].as_ptr(), page.linear as *mut u8, PAGE);
             }
             let shared = (&raw mut SHARED).cast::<Shared>();
             (*shared).pre = case.pre.clone();
+            (*shared).far_offset = case.pre.rip as u32;
+            (*shared).far_selector = u32::from(case.pre.selectors[1]);
+            (*shared).entry = if case.bits == 64 { case.pre.rip } else { silicon_enter_32 as *const () as u64 };
             (*shared).vector = NO_SIGNAL;
             (*shared).entered += 1;
             silicon_enter();
             out.state = (*shared).post.clone();
             out.fault = None;
             match (*shared).vector {
-                NO_SIGNAL => out.state.rip = next - JMP_BYTES as u64,
+                NO_SIGNAL => {
+                    out.state.rip = fall_through;
+                    // The exit routine is 64-bit code.
+                    out.state.selectors[1] = case.pre.selectors[1];
+                }
                 // A branch reached an INT3 that fills the code pages. INT3 itself leaves RIP right behind the case.
                 3 if in_code(out.state.rip - 1) && case.insn.code() != iced_x86::Code::Int3 => out.state.rip -= 1,
                 vector => out.fault = Some(Fault { vector: vector as u8, error: (*shared).error, cr2: (*shared).cr2 }),

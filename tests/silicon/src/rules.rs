@@ -24,6 +24,8 @@ pub struct Allowance {
     pub operand_fault: bool,
     /// The host faults although nothing is accessed.
     pub host_fault: bool,
+    /// Upper halves of all general registers, and R8 to R15: the case is 32-bit code.
+    pub low_halves: bool,
     /// Upper halves of general registers, if the case ended in compatibility mode.
     pub compatibility_upper: bool,
     /// Which of two operands that fault is reported.
@@ -149,25 +151,19 @@ fn is_x87(insn: &Instruction) -> bool {
 /// True for codes to which no row but that of flags ever applies.
 pub fn defined_everywhere(code: Code) -> bool {
     use Mnemonic as M;
-    use iced_x86::CpuidFeature as F;
+    use iced_x86::{CpuidFeature as F, OpCodeOperandKind as K};
     let families = [F::FPU, F::FPU287, F::FPU387, F::MMX, F::FXSR, F::XSAVE, F::XSAVEOPT];
     let op = code.op_code();
-    !code.cpuid_features().iter().any(|f| families.contains(f))
-        && !op.op_kinds().iter().any(|k| {
-            use iced_x86::OpCodeOperandKind as K;
-            matches!(k, K::mm_or_mem | K::mm_reg | K::mm_rm)
-        })
-        && !matches!(
-            code.mnemonic(),
-            M::Shld | M::Shrd | M::Bsf | M::Bsr | M::Bswap | M::Rcpps | M::Rcpss | M::Rsqrtps | M::Rsqrtss
-        )
-        // Selectors would be random.
-        && !matches!(code.mnemonic(), M::Lar | M::Lsl | M::Verr | M::Verw | M::Lss | M::Lfs | M::Lgs)
-        && !(matches!(code.mnemonic(), M::Mov | M::Pop) && op.op_kinds().iter().any(|k| {
-            use iced_x86::OpCodeOperandKind as K;
-            matches!(k, K::seg_reg | K::fs | K::gs)
-        }))
-        && !matches!(code, Code::Cmpxchg_rm32_r32 | Code::Movsxd_r16_rm16)
+    let x87_or_mmx = code.cpuid_features().iter().any(|f| families.contains(f))
+        || op.op_kinds().iter().any(|k| matches!(k, K::mm_or_mem | K::mm_reg | K::mm_rm));
+    // Selectors would be random.
+    let selectors = matches!(code.mnemonic(), M::Lar | M::Lsl | M::Verr | M::Verw | M::Lss | M::Lfs | M::Lgs)
+        || matches!(code.mnemonic(), M::Mov | M::Pop)
+            && op.op_kinds().iter().any(|k| matches!(k, K::seg_reg | K::fs | K::gs));
+    let undefined = matches!(code.mnemonic(), M::Shld | M::Shrd | M::Bsf | M::Bsr | M::Bswap)
+        || matches!(code.mnemonic(), M::Rcpps | M::Rcpss | M::Rsqrtps | M::Rsqrtss)
+        || matches!(code, Code::Cmpxchg_rm32_r32 | Code::Movsxd_r16_rm16);
+    !(x87_or_mmx || selectors || undefined)
 }
 
 /// x87 instructions that define C0, C2 and C3, or leave all of them alone.
@@ -325,10 +321,19 @@ pub const RULES: &[Rule] = &[
             let strings =
                 [M::Movsb, M::Movsw, M::Movsd, M::Movsq, M::Cmpsb, M::Cmpsw, M::Cmpsd, M::Cmpsq].contains(&mnemonic(c));
             let far = matches!(mnemonic(c), M::Call | M::Retf | M::Iret | M::Iretd | M::Iretq)
+                || matches!(mnemonic(c), M::Pusha | M::Pushad)
                 || mnemonic(c) == M::Pop && c.insn.op0_register().is_segment_register();
             strings && c.insn.is_string_instruction() || far
         },
         allow: |_, a| a.either_operand = true,
+    },
+    Rule {
+        name: "PUSH of a segment register with a 32-bit operand size",
+        source: "SDM Vol. 2B, PUSH: recent Intel processors \"perform a 16-bit move, leaving the upper portion of the stack \
+                 location unmodified\"; AMD processors zero-extend",
+        bound: "the selector agrees",
+        applies: |c| mnemonic(c) == Mnemonic::Push && c.bits == 32 && c.insn.op0_register().is_segment_register(),
+        allow: |_, a| a.memory.push((2, 2)),
     },
     Rule {
         name: "LAR: bits 19:16",

@@ -103,6 +103,9 @@ impl State {
     }
 }
 
+/// The same for 32-bit user code. CS is its 32-bit code segment.
+pub const SELECTORS_32: [u16; 6] = [0x2B, 0x23, 0x2B, 0x2B, 0, 0];
+
 /// An exception that the instruction raised. RIP of the frame is in [`State::rip`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
@@ -141,6 +144,8 @@ pub struct Case {
     pub bytes: Vec<u8>,
     /// Decoded at its address.
     pub insn: iced_x86::Instruction,
+    /// 64, or 32 for compatibility mode.
+    pub bits: u32,
     /// RIP is its address.
     pub pre: State,
     pub memory: Box<Arena>,

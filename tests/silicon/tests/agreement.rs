@@ -3,7 +3,7 @@
 
 #[test]
 fn the_interpreter_agrees_with_the_host_on_every_form() {
-    let options = silicon::Options { cases: 100_000, seed: 1, only: None, index: None };
+    let options = silicon::Options { cases: 100_000, seed: 1, only: None, index: None, bits: None };
     match silicon::run(&options) {
         Ok(report) => {
             println!("{report}");

@@ -5,13 +5,20 @@ use super::{Access, FlushKind, Privilege};
 use crate::block::LineCheck;
 use crate::operand::canonical;
 use crate::state::{Cpu, slot};
-use mem::{BusAddr, FramePtr, MemType, deny};
+use mem::{BusAddr, Event, FramePtr, MemType, deny};
 use x86::Exception;
 use x86::cr::{cr0, cr4};
 use x86::segment::sreg;
 
 const PAGE: u64 = 4096;
 const LINE: u64 = 64;
+
+/// What a store says about the caches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hint {
+    None,
+    NonTemporal,
+}
 
 macro_rules! typed {
     ($read:ident, $write:ident, $t:ty) => {
@@ -30,7 +37,7 @@ macro_rules! typed {
             if self.fast.store::<$t>(linear, value) {
                 return Ok(());
             }
-            self.write_slow(linear, &value.to_le_bytes(), Privilege::Current, sreg::DS)
+            self.write_slow(linear, &value.to_le_bytes(), Privilege::Current, sreg::DS, Hint::None)
         }
     };
 }
@@ -50,7 +57,13 @@ impl Cpu {
     /// Stores bytes at a linear address with the current privilege. All pages are checked before the first byte is
     /// written, so that a fault leaves memory unchanged.
     pub fn write_linear(&mut self, linear: u64, bytes: &[u8]) -> Result<(), Exception> {
-        self.write_slow(linear, bytes, Privilege::Current, sreg::DS)
+        self.write_slow(linear, bytes, Privilege::Current, sreg::DS, Hint::None)
+    }
+
+    /// As [`Cpu::write_linear`] with a non-temporal hint, and MOVDIRI and MOVDIR64B: the caches are bypassed
+    /// (SDM Vol. 1, section 10.4.6.2; spec 5.4).
+    pub fn write_nontemporal(&mut self, linear: u64, bytes: &[u8]) -> Result<(), Exception> {
+        self.write_slow(linear, bytes, Privilege::Current, sreg::DS, Hint::NonTemporal)
     }
 
     /// Loads as a supervisor-mode access whatever CPL is: descriptor tables, TSS, IDT (SDM Vol. 3A, section 4.6.1,
@@ -61,7 +74,7 @@ impl Cpu {
 
     /// Stores as an implicit supervisor-mode access (accessed bit of descriptors, TSS busy bit, stack switches).
     pub fn write_system(&mut self, linear: u64, bytes: &[u8]) -> Result<(), Exception> {
-        self.write_slow(linear, bytes, Privilege::System, sreg::DS)
+        self.write_slow(linear, bytes, Privilege::System, sreg::DS, Hint::None)
     }
 
     /// Checks that `len` bytes could be stored at the current privilege without a fault.
@@ -89,7 +102,7 @@ impl Cpu {
     #[inline(never)]
     pub fn store_slow(&mut self, va: u64, size: u32, value: u64, seg: u8) -> bool {
         let b = value.to_le_bytes();
-        match self.write_slow(va, &b[..size as usize & 15], Privilege::Current, seg_of(seg)) {
+        match self.write_slow(va, &b[..size as usize & 15], Privilege::Current, seg_of(seg), Hint::None) {
             Ok(()) => true,
             Err(e) => {
                 self.fault = Some(e);
@@ -163,7 +176,14 @@ impl Cpu {
         Ok(())
     }
 
-    fn write_slow(&mut self, linear: u64, bytes: &[u8], privilege: Privilege, seg: usize) -> Result<(), Exception> {
+    fn write_slow(
+        &mut self,
+        linear: u64,
+        bytes: &[u8],
+        privilege: Privilege,
+        seg: usize,
+        hint: Hint,
+    ) -> Result<(), Exception> {
         self.check_canonical(linear, bytes.len(), seg)?;
         if linear % PAGE + bytes.len() as u64 > PAGE {
             self.check_pages(linear, bytes.len(), Access::Write, privilege, seg)?;
@@ -175,7 +195,7 @@ impl Cpu {
             let room = if t.props & prop::RAM != 0 { LINE - at % LINE } else { PAGE - at % PAGE };
             let n = (bytes.len() as u64).min(room) as usize;
             let (piece, rest) = bytes.split_at(n);
-            self.write_piece(at, &t, privilege, piece);
+            self.write_piece(at, &t, privilege, piece, hint);
             bytes = rest;
             at = at.wrapping_add(n as u64);
         }
@@ -202,10 +222,15 @@ impl Cpu {
     }
 
     /// Stores within one line of RAM, or to a device.
-    fn write_piece(&mut self, linear: u64, t: &Translation, privilege: Privilege, bytes: &[u8]) {
+    fn write_piece(&mut self, linear: u64, t: &Translation, privilege: Privilege, bytes: &[u8], hint: Hint) {
         let bus = BusAddr(t.bus_page | (linear % PAGE));
         if t.props & prop::RAM == 0 {
             return self.write_device(bus, bytes);
+        }
+        // UC and WP override the hint.
+        if hint == Hint::NonTemporal && matches!(t.ty, MemType::Wb | MemType::Wt | MemType::Wc) {
+            self.mem.write_nontemporal(bus, bytes);
+            return self.settle();
         }
         let no_fill = self.no_fill();
         if t.ty == MemType::Wb
@@ -220,10 +245,20 @@ impl Cpu {
         self.settle();
     }
 
+    /// The address that devices decode: without the KeyID, which is reported (MC-31).
+    pub(crate) fn device_address(&mut self, bus: BusAddr) -> u64 {
+        let layout = self.mem.layout();
+        let keyid = layout.keyid(bus);
+        if keyid.0 != 0 {
+            self.mem.events_mut().push(Event::KeyidOnMmio { address: bus, keyid });
+        }
+        layout.mem(bus).0
+    }
+
     /// Device registers: accesses of 1, 2, 4 or 8 naturally aligned bytes; others are split into bytes. KeyID bits are
     /// dropped (MC-31).
     fn read_device(&mut self, bus: BusAddr, buf: &mut [u8]) {
-        let address = self.mem.layout().mem(bus).0;
+        let address = self.device_address(bus);
         let (now, id) = (self.now(), self.id);
         let n = buf.len();
         if n.is_power_of_two() && n <= 8 && address.is_multiple_of(n as u64) {
@@ -239,7 +274,7 @@ impl Cpu {
     }
 
     fn write_device(&mut self, bus: BusAddr, bytes: &[u8]) {
-        let address = self.mem.layout().mem(bus).0;
+        let address = self.device_address(bus);
         let (now, id) = (self.now(), self.id);
         let n = bytes.len();
         if n.is_power_of_two() && n <= 8 && address.is_multiple_of(n as u64) {

@@ -3,7 +3,7 @@
 use super::tlb::{Translation, prop};
 use crate::state::Cpu;
 use crate::trace::{Flush, What};
-use mem::{MemType, deny};
+use mem::{BusAddr, Event, KeyId, MemType, deny};
 use x86::cr::cr4;
 use x86::flags;
 
@@ -154,10 +154,24 @@ impl Cpu {
         self.cached_type(page, 8)
     }
 
+    #[cold]
+    fn note_not_activated(&mut self, page: u64) {
+        if self.mem.layout().keyid(BusAddr(page)) != KeyId(0) && self.mem.events().enabled() && !self.told_not_activated
+        {
+            self.told_not_activated = true;
+            self.mem.events_mut().push(Event::CoreNotActivated { cpu: self.id });
+        }
+    }
+
     fn cached_type(&mut self, page: u64, selector: u64) -> MemType {
-        let memory = self.mem.layout().mem(mem::BusAddr(page)).0;
+        let layout = self.mem.layout();
         // MC-14: a core that does not know of the KeyID bits compares them with its ranges.
-        let seen = if u32::from(self.msr.k_core) == u32::from(self.mem.layout().keyid_bits) { memory } else { page };
+        let seen = if self.msr.k_core == layout.keyid_bits {
+            layout.mem(BusAddr(page)).0
+        } else {
+            self.note_not_activated(page);
+            page
+        };
         let key = seen >> 12 << 4 | selector;
         let at = TypeCache::slot(key >> 4 ^ selector << 5);
         let (k, ty) = self.types.entries[at];

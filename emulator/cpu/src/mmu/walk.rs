@@ -1,7 +1,8 @@
 //! Page walks (SDM Vol. 3A, sections 4.3 to 4.8): 32-bit, PAE and 4-level paging.
 //!
 //! Addresses in paging structures are full bus addresses: the KeyID in CR3 and in each entry selects the key of what it
-//! points to (spec 5.5). Reserved bits are those at and above MAXPHYADDR; KeyID bits lie below it and are legal (3.9).
+//! points to (spec 5.5). Reserved bits are those at and above MAXPHYADDR; KeyID bits lie below it and are legal, except,
+//! outside SEAM, those that TDX has reserved (3.9).
 
 use super::Access;
 use super::tlb::{Translation, prop};
@@ -97,15 +98,16 @@ impl Cpu {
         let long = self.msr.efer & efer::LMA != 0;
         let m = u32::from(self.mem.layout().maxphyaddr);
         let physical = (1u64 << m) - 1;
+        let legal = self.legal_address_bits();
         let nxe = self.msr.efer & efer::NXE != 0;
         let (shape, mut table, mut reserved) = if long {
-            (&FOUR_LEVEL, self.cr3 & physical & !0xFFF, ((1u64 << 52) - 1) & !physical)
+            (&FOUR_LEVEL, self.cr3 & physical & !0xFFF, ((1u64 << 52) - 1) & !legal)
         } else if self.cr4 & cr4::PAE != 0 {
             let e = self.pdpte[(linear >> 30 & 3) as usize];
             if e & pte::P == 0 {
                 return Err(self.page_fault(linear, access, privilege, 0));
             }
-            (&PAE, e & physical & !0xFFF, !(physical | pte::NX))
+            (&PAE, e & physical & !0xFFF, !(legal | pte::NX))
         } else {
             (&THIRTY_TWO, self.cr3 & 0xFFFF_F000, 0)
         };
@@ -182,6 +184,12 @@ impl Cpu {
         Err(self.page_fault(linear, access, privilege, 0))
     }
 
+    /// Address bits that software outside SEAM may set in a 64-bit paging-structure entry: `M - p` of them (MK-064).
+    fn legal_address_bits(&self) -> u64 {
+        let p = self.mem.tme().tdx_reserved_keyid_bits();
+        (1 << u32::from(self.mem.layout().maxphyaddr.saturating_sub(p)).min(63)) - 1
+    }
+
     fn page_size_allowed(&self, shape: &Shape, shift: u32) -> bool {
         match shift {
             39 => false,
@@ -230,8 +238,7 @@ impl Cpu {
     /// Loads the PAE page-directory-pointer entries that CR3 points to (SDM Vol. 3A, section 4.4.1): #GP(0) for reserved
     /// bits in a present one, nothing loaded then.
     pub fn load_pdptes(&mut self) -> Result<(), Exception> {
-        let physical = (1u64 << self.mem.layout().maxphyaddr) - 1;
-        let reserved = !physical | 0x1E6;
+        let reserved = !self.legal_address_bits() | 0x1E6;
         let mut loaded = [0; 4];
         for (i, slot) in loaded.iter_mut().enumerate() {
             let (e, _) = self.read_entry((self.cr3 & 0xFFFF_FFE0) + 8 * i as u64, 8, pat_index(self.cr3, false));

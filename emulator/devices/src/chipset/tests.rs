@@ -410,3 +410,92 @@ fn random_register_traffic_never_panics() {
         }
     }
 }
+
+#[test]
+fn an_rtc_alarm_raises_the_sci_through_pm1_with_irq_8_masked() {
+    let mut c = board();
+    // 24-hour BCD, alarm every second, alarm interrupt on.
+    for (register, value) in [(1, 0xFF), (3, 0xFF), (5, 0xFF), (0x0B, 0x22)] {
+        out(&mut c, 0, RTC_INDEX, register);
+        out(&mut c, 0, RTC_DATA, value);
+    }
+    assert_eq!(c.next_event(), None);
+    c.port_write(T(0), 0, PM1A_EVT_BLK + 2, 2, 1 << 10);
+    assert_eq!(c.port_read(T(0), 0, PM1A_EVT_BLK + 2, 2), 1 << 10);
+    let event = c.next_event().unwrap();
+    assert_eq!(event.0, 1_984_000, "the end of the update cycle at second 0");
+    c.advance(event);
+    assert_eq!(c.isa_lines & 1 << IRQ_SCI, 1 << IRQ_SCI);
+    assert_eq!(c.port_read(event, 0, PM1A_EVT_BLK, 2), 1 << 10);
+    c.port_write(event, 0, PM1A_EVT_BLK, 2, 1 << 10);
+    assert_eq!(c.isa_lines & 1 << IRQ_SCI, 0);
+    assert_eq!(c.next_event(), None, "the alarm flag in register C was not read");
+    out(&mut c, event.0, RTC_INDEX, 0x0C);
+    assert_eq!(c.port_read(event, 0, RTC_DATA, 1), 0xF0, "IRQF, PF, AF, UF");
+    assert_eq!(c.next_event().map(|t| t.0), Some(1_001_984_000));
+}
+
+/// RAM that is all zeros.
+struct Zeros;
+
+impl BusMemory for Zeros {
+    fn read(&mut self, _: u64, buf: &mut [u8]) -> Result<(), x86::platform::MasterAbort> {
+        buf.fill(0);
+        Ok(())
+    }
+    fn write(&mut self, _: u64, _: &[u8]) -> Result<(), x86::platform::MasterAbort> {
+        Ok(())
+    }
+}
+
+fn config_write(c: &mut Chipset, register: u32, value: u32) {
+    c.port_write(T(0), 0, PCI_CONFIG_ADDRESS, 4, 0x8000_0800 | register);
+    c.port_write(T(0), 0, PCI_CONFIG_DATA, 4, value);
+}
+
+fn config_read(c: &mut Chipset, register: u32) -> u32 {
+    c.port_write(T(0), 0, PCI_CONFIG_ADDRESS, 4, 0x8000_0800 | register);
+    c.port_read(T(0), 0, PCI_CONFIG_DATA, 4)
+}
+
+#[test]
+fn the_dma_device_is_on_the_bus_only_if_asked_for() {
+    let mut c = board();
+    config_write(&mut c, 0x10, 0xE000_0000);
+    assert_eq!(config_read(&mut c, 0), u32::MAX);
+    assert!(!c.dma_pending(T(u64::MAX)));
+    let mut c = Chipset::new(ChipsetConfig { dma_device: true, ..ChipsetConfig::default() });
+    assert_eq!(config_read(&mut c, 0), 0x10F0_1AF4);
+    c.port_write(T(0), 0, PCI_CONFIG_ADDRESS, 4, 0x8000_0808);
+    assert_eq!(c.port_read(T(0), 0, PCI_CONFIG_DATA + 3, 1), 0xFF, "class code");
+}
+
+#[test]
+fn a_completed_transfer_interrupts_through_ioapic_pin_16() {
+    const BAR: u64 = 0xE000_0000;
+    let mut c = Chipset::new(ChipsetConfig { dma_device: true, ..ChipsetConfig::default() });
+    lapic_write(&mut c, 0, lapic::SVR, 0x1FF);
+    // Level, active low, vector 51H.
+    redirect(&mut c, 0, 16, 0xA051);
+    config_write(&mut c, 0x10, BAR as u32);
+    config_write(&mut c, 0x04, 0b110);
+    for (offset, value) in [(0x20, 64), (0x2C, 700), (0x30, 2), (0x08, 1)] {
+        c.mmio_write(T(50), 0, BAR + offset, 4, value);
+    }
+    assert_eq!(c.next_event(), Some(T(750)));
+    assert!(!c.dma_pending(T(749)));
+    c.advance(T(750));
+    assert!(c.dma_pending(T(750)) && !c.interrupt_pending(0));
+    c.run_dma(T(750), &mut Zeros);
+    assert_eq!(c.next_event(), None);
+    assert!(!c.dma_pending(T(750)) && c.interrupt_pending(0));
+    assert_eq!(c.acknowledge_interrupt(T(760), 0), Some(0x51));
+    c.mmio_write(T(770), 0, BAR + 0x0C, 4, 2);
+    lapic_write(&mut c, 780, lapic::EOI, 0);
+    assert!(!c.interrupt_pending(0), "the level is gone");
+    // The window moves with the BAR, and a reset closes it.
+    config_write(&mut c, 0x10, 0xD000_0000);
+    assert_eq!(c.mmio_read(T(790), 0, 0xD000_0000, 4), u64::from(u32::from_le_bytes(*b"MDMA")));
+    c.reset(T(800), ResetKind::Warm);
+    assert_eq!(c.mmio_read(T(800), 0, 0xD000_0000, 4), 0xFFFF_FFFF);
+}

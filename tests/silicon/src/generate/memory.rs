@@ -46,10 +46,13 @@ impl Draft<'_> {
         );
         let bytes = if wide { 576 } else { (size.size() as u64).max(1) };
         let align = wide && !self.rng.one_in(8);
-        let linear = self.data_address(bytes, align);
+        let mut linear = self.data_address(bytes, align);
+        if self.bits == 32 {
+            linear &= 0xFFFF_FFFF;
+        }
         let mut target = linear;
         let mut segment_base = 0;
-        if self.rng.one_in(16) {
+        if self.bits == 64 && self.rng.one_in(16) {
             let (register, base) =
                 if self.rng.one_in(2) { (Register::FS, self.pre.fs_base) } else { (Register::GS, self.pre.gs_base) };
             insn.set_segment_prefix(register);
@@ -58,15 +61,15 @@ impl Draft<'_> {
         }
         if moffs {
             insn.set_memory_displacement64(target);
-            insn.set_memory_displ_size(8);
+            insn.set_memory_displ_size(self.bits / 8);
             return;
         }
         let fits32 = target >> 32 == 0 && segment_base >> 32 == 0;
-        let narrow = fits32 && self.rng.one_in(8);
+        let narrow = self.bits == 32 || fits32 && self.rng.one_in(8);
         let low = (target as i64) == i64::from(target as i32);
         match self.rng.below(16) {
             0 if low || narrow => self.plain_displacement(insn, target, narrow),
-            1 if target.abs_diff(self.pre.rip) < 1 << 30 => {
+            1 if self.bits == 64 && target.abs_diff(self.pre.rip) < 1 << 30 => {
                 insn.set_memory_base(if narrow { Register::EIP } else { Register::RIP });
                 insn.set_memory_displacement64(target);
                 insn.set_memory_displ_size(if narrow { 4 } else { 8 });
@@ -74,7 +77,7 @@ impl Draft<'_> {
             2..=6 => self.base_index(insn, target, narrow, true),
             7 => self.base_index(insn, target, narrow, false),
             _ => {
-                let base = self.rng.below(16);
+                let base = self.rng.below(self.registers_of_mode());
                 let disp = self.displacement();
                 self.set_address_register(base, target.wrapping_sub(disp as u64), narrow);
                 insn.set_memory_base(address_register(base, narrow));
@@ -91,7 +94,7 @@ impl Draft<'_> {
     fn base_index(&mut self, insn: &mut Instruction, target: u64, narrow: bool, with_base: bool) {
         // RSP cannot be an index.
         let index = loop {
-            let n = self.rng.below(16);
+            let n = self.rng.below(self.registers_of_mode());
             if n != 4 {
                 break n;
             }
@@ -108,7 +111,7 @@ impl Draft<'_> {
             set_displacement(insn, disp, narrow, true);
             return;
         }
-        let base = self.rng.below(16);
+        let base = self.rng.below(self.registers_of_mode());
         insn.set_memory_base(address_register(base, narrow));
         if base == index {
             let factor = scale + 1;
@@ -191,6 +194,10 @@ impl Draft<'_> {
             self.set_address_register(3, value, narrow);
         }
         match m {
+            // AMD processors have loaded registers when a later one's slot faults.
+            Mnemonic::Popa | Mnemonic::Popad => self.pre.gpr[4] = self.pre.gpr[4].min(STACK + PAGE as u64 - 32),
+            // And as for a far CALL below.
+            Mnemonic::Pusha | Mnemonic::Pushad => self.pre.gpr[4] = self.pre.gpr[4].max(STACK + 0x20),
             Mnemonic::Enter | Mnemonic::Leave => {
                 let frame = STACK + 0x200 + 8 * self.rng.below(0x180);
                 self.pre.gpr[5] = if self.rng.one_in(16) { self.pre.gpr[5] } else { frame };
@@ -208,7 +215,7 @@ impl Draft<'_> {
             }
             _ if is_save(&insn) => {
                 // Only the components that the model has.
-                self.pre.gpr[2] &= 0;
+                self.pre.gpr[2] = 0;
                 self.pre.gpr[0] &= 3;
             }
             _ => {}
@@ -269,7 +276,7 @@ impl Draft<'_> {
         self.selectors();
         self.branch_target();
         let m = self.insn.mnemonic();
-        if matches!(m, Mnemonic::Popf | Mnemonic::Popfq) {
+        if matches!(m, Mnemonic::Popf | Mnemonic::Popfd | Mnemonic::Popfq) {
             // TF would trap behind the case.
             let at = self.pre.gpr[4];
             let image = self.rng.bits() & !0x100;
@@ -422,11 +429,7 @@ impl Draft<'_> {
     /// Targets of RET and of indirect calls and jumps.
     fn branch_target(&mut self) {
         let insn = self.insn;
-        let indirect = matches!(insn.code(), Code::Jmp_rm64 | Code::Call_rm64);
-        let ret = matches!(insn.code(), Code::Retnq | Code::Retnq_imm16);
-        if !indirect && !ret {
-            return;
-        }
+        let Some((size, ret)) = near_indirect(insn.code()) else { return };
         let target = loop {
             let t = match self.rng.below(16) {
                 0 => self.rng.pick(&[0x0000_8000_0000_0000, 1 << 63, 0xFFFF_7FFF_FFFF_FFFF]),
@@ -439,13 +442,16 @@ impl Draft<'_> {
                 break t;
             }
         };
+        if self.bits == 32 && target >> 32 != 0 {
+            return;
+        }
         if ret {
             let at = self.pre.gpr[4];
-            self.put_u64(at, target);
+            self.put(at, &target.to_le_bytes()[..size]);
         } else if insn.op0_kind() == OpKind::Register {
             self.pre.gpr[insn.op0_register().number()] = target;
         } else if let Some(at) = self.operand_address() {
-            self.put_u64(at, target);
+            self.put(at, &target.to_le_bytes()[..size]);
         }
     }
 
@@ -465,7 +471,17 @@ impl Draft<'_> {
     /// True if a branch through memory would go where nobody put a target.
     pub fn wild_branch(&self) -> bool {
         let insn = &self.insn;
+        let takes_selector = matches!(insn.mnemonic(), Mnemonic::Lar | Mnemonic::Lsl | Mnemonic::Verr | Mnemonic::Verw)
+            || insn.op0_register().is_segment_register();
+        if takes_selector && let Some(i) = self.operand_address().and_then(arena_index) {
+            // Nothing is known of the processor's own descriptor.
+            return self.memory[i] >> 3 == 15 && self.memory.get(i + 1) == Some(&0);
+        }
         if let Some((at, step)) = self.far_pointer() {
+            // AMD processors push with ESP when a far CALL goes to compatibility mode.
+            if insn.mnemonic() == Mnemonic::Call && self.pre.gpr[4] >> 32 != 0 {
+                return true;
+            }
             // Where the selector is, unless reading it faults.
             let word = |at: u64| arena_index(at).map_or(0, |i| u64::from(self.memory[i]));
             let value = |at: u64, n: u64| (0..n).fold(0, |v, i| v | word(at.wrapping_add(i)) << (8 * i));
@@ -474,28 +490,29 @@ impl Draft<'_> {
             // Near the processor's own descriptor nothing is known.
             return bad || selector >> 3 == 15 || !in_code(offset) && offset >= 0x1_0000;
         }
-        let at = match insn.code() {
-            Code::Retnq | Code::Retnq_imm16 => self.pre.gpr[4],
-            Code::Jmp_rm64 | Code::Call_rm64 if insn.op0_kind() == OpKind::Register => {
-                let t = self.pre.gpr[insn.op0_register().number()];
-                return !crate::layout::harmless(t) || in_code(t) && t.abs_diff(self.pre.rip) <= 32;
-            }
-            Code::Jmp_rm64 | Code::Call_rm64 => match self.operand_address() {
+        let Some((size, ret)) = near_indirect(insn.code()) else { return false };
+        let low = u64::MAX >> (64 - 8 * size);
+        let wild =
+            |t: u64| !crate::layout::harmless(t) || in_code(t) && (t < CODE_FIRST || t.abs_diff(self.pre.rip) <= 32);
+        let at = if ret {
+            self.pre.gpr[4]
+        } else if insn.op0_kind() == OpKind::Register {
+            return wild(self.pre.gpr[insn.op0_register().number()] & low);
+        } else {
+            match self.operand_address() {
                 Some(at) => at,
                 None => return false,
-            },
-            _ => return false,
+            }
         };
         let mut bytes = [0; 8];
-        for (i, b) in bytes.iter_mut().enumerate() {
+        for (i, b) in bytes.iter_mut().enumerate().take(size) {
             match arena_index(at.wrapping_add(i as u64)) {
                 Some(n) => *b = self.memory[n],
                 // The load faults.
                 None => return false,
             }
         }
-        let t = u64::from_le_bytes(bytes);
-        !crate::layout::harmless(t) || in_code(t) && (t < CODE_FIRST || t.abs_diff(self.pre.rip) <= 32)
+        wild(u64::from_le_bytes(bytes) & low)
     }
 
     /// Linear addresses and lengths of what the instruction may access, but not how far a repeated one goes.
@@ -540,6 +557,19 @@ impl Draft<'_> {
         }
         list
     }
+}
+
+/// Bytes of the target of RET, CALL r/m and JMP r/m, and whether it is on the stack.
+fn near_indirect(code: Code) -> Option<(usize, bool)> {
+    Some(match code {
+        Code::Jmp_rm16 | Code::Call_rm16 => (2, false),
+        Code::Jmp_rm32 | Code::Call_rm32 => (4, false),
+        Code::Jmp_rm64 | Code::Call_rm64 => (8, false),
+        Code::Retnw | Code::Retnw_imm16 => (2, true),
+        Code::Retnd | Code::Retnd_imm16 => (4, true),
+        Code::Retnq | Code::Retnq_imm16 => (8, true),
+        _ => return None,
+    })
 }
 
 fn address_register(n: u64, narrow: bool) -> Register {

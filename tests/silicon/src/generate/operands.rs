@@ -11,12 +11,17 @@ fn nth(first: Register, n: u64) -> Register {
 }
 
 impl Draft<'_> {
+    /// General registers, and XMM registers.
+    pub fn registers_of_mode(&self) -> u64 {
+        if self.bits == 64 { 16 } else { 8 }
+    }
+
     fn gpr(&mut self, size: usize) -> Register {
-        let n = self.rng.below(16);
+        let n = self.rng.below(self.registers_of_mode());
         let full = nth(Register::RAX, n);
         match size {
             // AL..BL, AH..BH, SPL..DIL, R8L..R15L.
-            1 => nth(Register::AL, self.rng.below(20)),
+            1 => nth(Register::AL, self.rng.below(if self.bits == 64 { 20 } else { 8 })),
             2 => full.full_register32().to_16(),
             4 => full.full_register32(),
             _ => full,
@@ -70,7 +75,7 @@ impl Draft<'_> {
                     register(&mut insn, r)
                 }
                 K::xmm_or_mem | K::xmm_reg | K::xmm_rm => {
-                    let r = nth(Register::XMM0, self.rng.below(16));
+                    let r = nth(Register::XMM0, self.rng.below(self.registers_of_mode()));
                     register(&mut insn, r)
                 }
                 K::seg_reg => {
@@ -78,7 +83,7 @@ impl Draft<'_> {
                     register(&mut insn, r)
                 }
                 K::cr_reg => {
-                    let r = self.rng.pick(&[Register::CR0, Register::CR2, Register::CR3, Register::CR4, Register::CR8]);
+                    let r = self.rng.pick(&[Register::CR0, Register::CR2, Register::CR3, Register::CR4]);
                     register(&mut insn, r)
                 }
                 K::dr_reg => {
@@ -172,6 +177,11 @@ impl Draft<'_> {
                     let target = self.near_target(*kind == K::br64_1);
                     insn.set_near_branch64(target);
                 }
+                K::br32_1 | K::br32_4 => {
+                    insn.set_op_kind(n, OpKind::NearBranch32);
+                    let target = self.near_target(*kind == K::br32_1);
+                    insn.set_near_branch32(target as u32);
+                }
                 _ => return false,
             }
         }
@@ -185,6 +195,7 @@ impl Draft<'_> {
         // CR3's low bit is not used by anybody here; the first operand's kind tells what was drawn.
         match insn.op0_kind() {
             _ if self.program => true,
+            _ if self.bits == 32 => false,
             OpKind::MemoryESRDI | OpKind::MemorySegRSI | OpKind::MemorySegRDI => true,
             OpKind::MemoryESEDI | OpKind::MemorySegESI | OpKind::MemorySegEDI => false,
             _ => !self.rng.one_in(4),

@@ -52,7 +52,7 @@ impl Program {
             bytes.push(0x90);
         }
         let insn = Decoder::with_ip(64, &bytes, self.pre.rip, DecoderOptions::NONE).decode();
-        Case { bytes, insn, pre: self.pre.clone(), memory: self.memory.clone() }
+        Case { bytes, insn, bits: 64, pre: self.pre.clone(), memory: self.memory.clone() }
     }
 
     /// The program without part `n`.
@@ -89,6 +89,7 @@ impl Generator {
             memory: self.image.clone(),
             insn: Instruction::default(),
             program: true,
+            bits: 64,
         };
         draft.registers();
         draft.pointers();

@@ -81,6 +81,13 @@ pub(super) fn das(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
     decimal_adjust(cpu, u8::overflowing_sub)
 }
 
+/// SALC: AL from CF. Not in the SDM, but every Intel processor has it outside of 64-bit mode.
+pub(super) fn salc(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
+    let value = if cpu.lazy.cf() { 0xFF } else { 0 };
+    cpu.set_reg(Register::AL, value);
+    Ok(())
+}
+
 /// BOUND: #BR unless lower <= index <= upper, signed.
 pub(super) fn bound(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
     let size = insn.op0_register().size();

@@ -3,6 +3,7 @@
 pub mod bits;
 pub mod bmi;
 pub mod decimal;
+pub mod direct_store;
 pub mod divide;
 pub mod exchange;
 pub mod shift;
@@ -58,6 +59,8 @@ fn by_mnemonic(mnemonic: Mnemonic) -> Option<ExecFn> {
         Mnemonic::Cmpxchg8b => exchange::cmpxchg8b,
         Mnemonic::Cmpxchg16b => exchange::cmpxchg16b,
         Mnemonic::Movbe => exchange::movbe,
+        Mnemonic::Movdiri => direct_store::movdiri,
+        Mnemonic::Movdir64b => direct_store::movdir64b,
         Mnemonic::Xlatb => exchange::xlat,
 
         Mnemonic::Andn => bmi::andn,
@@ -80,6 +83,7 @@ fn by_mnemonic(mnemonic: Mnemonic) -> Option<ExecFn> {
         Mnemonic::Aad => decimal::aad,
         Mnemonic::Daa => decimal::daa,
         Mnemonic::Das => decimal::das,
+        Mnemonic::Salc => decimal::salc,
         Mnemonic::Bound => decimal::bound,
 
         Mnemonic::Movsb | Mnemonic::Movsw | Mnemonic::Movsq => string::movs,

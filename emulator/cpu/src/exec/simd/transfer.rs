@@ -42,6 +42,14 @@ fn store_aligned(cpu: &mut Cpu, insn: &Instruction) -> Done {
     cpu.write_u128(linear, v)
 }
 
+/// MOVNTPS, MOVNTPD, MOVNTDQ m128, xmm
+fn store_nontemporal(cpu: &mut Cpu, insn: &Instruction) -> Done {
+    check_sse(cpu)?;
+    let v = xmm(cpu, insn, 1);
+    let linear = aligned_address(cpu, insn, Access::Write)?;
+    cpu.write_nontemporal(linear, &v.to_le_bytes())
+}
+
 /// MOVUPS xmm/m128, xmm and its like.
 fn store_unaligned(cpu: &mut Cpu, insn: &Instruction) -> Done {
     check_sse(cpu)?;
@@ -170,6 +178,16 @@ fn store_mm(cpu: &mut Cpu, insn: &Instruction) -> Done {
     Ok(())
 }
 
+/// MOVNTQ m64, mm
+fn store_mm_nontemporal(cpu: &mut Cpu, insn: &Instruction) -> Done {
+    check_mmx(cpu)?;
+    let v = mm(cpu, insn, 1);
+    let linear = cpu.linear_address(insn, 8, Access::Write)?;
+    cpu.write_nontemporal(linear, &v.to_le_bytes())?;
+    enter_mmx(cpu);
+    Ok(())
+}
+
 fn movq2dq(cpu: &mut Cpu, insn: &Instruction) -> Done {
     check_sse_and_mmx(cpu)?;
     let v = mm(cpu, insn, 1);
@@ -188,7 +206,9 @@ fn movdq2q(cpu: &mut Cpu, insn: &Instruction) -> Done {
 /// MOVNTI uses general registers only: none of the conditions of SSE apply.
 fn movnti(cpu: &mut Cpu, insn: &Instruction) -> Done {
     let v = cpu.reg(insn.op1_register());
-    cpu.write_operand(insn, 0, v)
+    let size = insn.memory_size().size();
+    let linear = cpu.linear_address(insn, size, Access::Write)?;
+    cpu.write_nontemporal(linear, &v.to_le_bytes()[..size.min(8)])
 }
 
 /// PINSRB, PINSRW, PINSRD, PINSRQ with an XMM register; lanes of `BITS` bits.
@@ -267,7 +287,9 @@ fn masked_store(cpu: &mut Cpu, insn: &Instruction, data: u128, mask: u128, size:
     let selected = pmovmskb(mask) & ((1 << size) - 1);
     for_each_run(selected, |start, len| cpu.probe_write(linear.wrapping_add(start as u64), len))?;
     let bytes = data.to_le_bytes();
-    for_each_run(selected, |start, len| cpu.write_linear(linear.wrapping_add(start as u64), &bytes[start..start + len]))
+    for_each_run(selected, |start, len| {
+        cpu.write_nontemporal(linear.wrapping_add(start as u64), &bytes[start..start + len])
+    })
 }
 
 /// Calls `f(start, length)` for each run of set bits among the low 16.
@@ -327,7 +349,7 @@ pub fn lookup(code: Code) -> Option<ExecFn> {
     let f: ExecFn = match code {
         Movaps_xmm_xmmm128 | Movapd_xmm_xmmm128 | Movdqa_xmm_xmmm128 | Movntdqa_xmm_m128 => load_aligned,
         Movaps_xmmm128_xmm | Movapd_xmmm128_xmm | Movdqa_xmmm128_xmm => store_aligned,
-        Movntps_m128_xmm | Movntpd_m128_xmm | Movntdq_m128_xmm => store_aligned,
+        Movntps_m128_xmm | Movntpd_m128_xmm | Movntdq_m128_xmm => store_nontemporal,
         Movups_xmm_xmmm128 | Movupd_xmm_xmmm128 | Movdqu_xmm_xmmm128 | Lddqu_xmm_m128 => load_unaligned,
         Movups_xmmm128_xmm | Movupd_xmmm128_xmm | Movdqu_xmmm128_xmm => store_unaligned,
         Movss_xmm_xmmm32 => load_scalar::<4>,
@@ -346,7 +368,8 @@ pub fn lookup(code: Code) -> Option<ExecFn> {
         Movd_mm_rm32 | Movq_mm_rm64 => gpr_to_mm,
         Movd_rm32_mm | Movq_rm64_mm => mm_to_gpr,
         Movq_mm_mmm64 => load_mm,
-        Movq_mmm64_mm | Movntq_m64_mm => store_mm,
+        Movq_mmm64_mm => store_mm,
+        Movntq_m64_mm => store_mm_nontemporal,
         Movq2dq_xmm_mm => movq2dq,
         Movdq2q_mm_xmm => movdq2q,
         Movnti_m32_r32 | Movnti_m64_r64 => movnti,

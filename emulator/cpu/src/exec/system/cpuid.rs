@@ -108,6 +108,8 @@ mod spec {
         pub const UMIP: u32 = 1 << 2;
         pub const TME_EN: u32 = 1 << 13;
         pub const RDPID: u32 = 1 << 22;
+        pub const MOVDIRI: u32 = 1 << 27;
+        pub const MOVDIR64B: u32 = 1 << 28;
     }
     pub mod leaf7_edx {
         pub const FSRM: u32 = 1 << 4;
@@ -341,7 +343,7 @@ impl Cpu {
         let tme = if self.model.has_tme { c::TME_EN } else { 0 };
         let pconfig = if self.model.has_pconfig { d::PCONFIG } else { 0 };
         let edx = d::FSRM | pconfig | d::IBRS_IBPB | d::STIBP | d::ARCH_CAPABILITIES | d::SSBD;
-        [0, ebx, c::UMIP | tme | c::RDPID, edx]
+        [0, ebx, c::UMIP | tme | c::RDPID | c::MOVDIRI | c::MOVDIR64B, edx]
     }
 
     fn extended_feature_leaf(&self) -> [u32; 4] {

@@ -59,7 +59,7 @@ pub(super) fn rdpid(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> 
 
 /// RDRAND, RDSEED: CF tells success, the other arithmetic flags are cleared. A failure leaves zero.
 pub(super) fn rdrand(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
-    let drawn = cpu.mem.tme_mut().rdrand64();
+    let drawn = cpu.mem.rdrand64();
     cpu.set_reg(insn.op0_register(), drawn.unwrap_or(0));
     cpu.lazy.set(if drawn.is_some() { flags::CF } else { 0 });
     Ok(())

@@ -249,6 +249,7 @@ impl Cpu {
                 // MC-13: every bit of the written value is reserved.
                 require(self.has_core_activate() && value == 0)?;
                 self.msr.k_core = self.mem.tme().keyid_bits();
+                self.told_not_activated = false;
                 // The page-miss handler's address mask changed, and with it the memory types it would find.
                 self.flush_tlb(true);
                 self.drop_shortcuts();

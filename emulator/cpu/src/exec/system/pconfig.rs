@@ -117,7 +117,9 @@ fn check(program: &KeyProgram, active: u64, max_keys: u16, tdx_bits: u32) -> Res
 /// Steps 17 to 20: the key table is the package's.
 fn key_program(cpu: &mut Cpu, program: &KeyProgram, algorithm: Algorithm) -> u64 {
     let (key1, key2) = (&program.key_field_1, &program.key_field_2);
-    match cpu.mem.tme_mut().program_key(mem::KeyId(program.keyid), program.command, algorithm, key1, key2) {
+    let now = cpu.icount();
+    let package = cpu.mem.tme_mut().at(mem::Icount(now));
+    match package.program_key(mem::KeyId(program.keyid), program.command, algorithm, key1, key2) {
         Ok(()) => spec::PROG_SUCCESS,
         Err(ProgramError::EntropyError) => spec::ENTROPY_ERROR,
         Err(ProgramError::DeviceBusy) => spec::DEVICE_BUSY,

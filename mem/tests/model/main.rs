@@ -1,177 +1,32 @@
-//! Random operations against a naive model: a FIFO list of (full PA, bytes) per set above a map from line to ciphertext.
+//! Random operations on every cache model against a naive model of it.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod naive;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::BTreeSet;
 
 use common::*;
 use crypto::XtsKey;
-use mem::{Access, Algorithm, BusAddr, CipherLine, Config, FastTable, KeyId, MemType, Memory, PhysAddr, PlainLine};
+use mem::{Access, Algorithm, BusAddr, CacheModel, Config, FastTable, KeyId, MemType, Memory, PhysAddr, Rate, WbOrder};
+use naive::{EXCLUDED_PAGE, KEYIDS, Key, Model, RAM_BYTES, SETS, WAYS};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use x86::platform::ResetKind;
 use x86::tme::pconfig;
 
-const WAYS: usize = 4;
-const SETS: u64 = 16;
+/// Pages that the operations go to.
 const PAGES: u64 = 6;
-const KEYIDS: u64 = 5;
-const MEMORY_BITS: u32 = 40;
-const EXCLUDED_PAGE: u64 = 1;
+/// Operations between two looks at everything the fast path would hand out.
+const INSPECTION: u32 = 100;
 
-#[derive(Clone)]
-enum Key {
-    Tme,
-    Plain,
-    Own(Box<XtsKey>),
-}
-
-struct Line {
-    tag: u64,
-    bytes: [u8; 64],
-    dirty: bool,
-}
-
-/// The naive model.
-struct Model {
-    dram: HashMap<u64, [u8; 64]>,
-    sets: Vec<VecDeque<Line>>,
-    keys: Vec<Key>,
-    tme: XtsKey,
+/// What a run is about.
+#[derive(Debug, Clone, Copy)]
+struct Setup {
+    cache: CacheModel,
+    order: WbOrder,
+    evict_rate: Rate,
     bypass: bool,
-    code: HashSet<u64>,
-}
-
-impl Model {
-    fn new(bypass: bool) -> Self {
-        let tme = XtsKey::new(Algorithm::AesXts128, &ascending(0xA0)[..16], &ascending(0xB0)[..16]);
-        let sets = std::iter::repeat_with(VecDeque::new).take(SETS as usize).collect();
-        let keys = vec![Key::Tme; KEYIDS as usize];
-        Self { dram: HashMap::new(), sets, keys, tme, bypass, code: HashSet::new() }
-    }
-
-    fn key(&self, tag: u64) -> Option<&XtsKey> {
-        let (kid, pa) = (tag >> MEMORY_BITS, mem(tag));
-        match &self.keys[kid as usize] {
-            _ if kid == 0 && pa >> 12 == EXCLUDED_PAGE => None,
-            Key::Plain => None,
-            Key::Own(key) => Some(key),
-            Key::Tme => (!self.bypass).then_some(&self.tme),
-        }
-    }
-
-    fn dram_read(&self, tag: u64) -> [u8; 64] {
-        let cells = self.dram.get(&mem(tag)).copied().unwrap_or([0; 64]);
-        match self.key(tag) {
-            Some(key) => key.decrypt_line(mem(tag) >> 6, &CipherLine(cells)).0,
-            None => cells,
-        }
-    }
-
-    fn dram_write(&mut self, tag: u64, bytes: [u8; 64]) {
-        let cells = match self.key(tag) {
-            Some(key) => key.encrypt_line(mem(tag) >> 6, &PlainLine(bytes)).0,
-            None => bytes,
-        };
-        self.dram.insert(mem(tag), cells);
-    }
-
-    fn set(&mut self, tag: u64) -> &mut VecDeque<Line> {
-        &mut self.sets[(mem(tag) >> 6 & (SETS - 1)) as usize]
-    }
-
-    fn find(&mut self, tag: u64) -> Option<&mut Line> {
-        self.set(tag).iter_mut().find(|line| line.tag == tag)
-    }
-
-    fn fill(&mut self, tag: u64) -> &mut Line {
-        if self.find(tag).is_none() {
-            if self.set(tag).len() == WAYS {
-                let victim = self.set(tag).pop_front().unwrap();
-                if victim.dirty {
-                    self.dram_write(victim.tag, victim.bytes);
-                }
-            }
-            let bytes = self.dram_read(tag);
-            self.set(tag).push_back(Line { tag, bytes, dirty: false });
-        }
-        self.find(tag).unwrap()
-    }
-
-    fn clean(&mut self, tag: u64) {
-        if let Some(line) = self.find(tag).filter(|line| line.dirty) {
-            line.dirty = false;
-            let bytes = line.bytes;
-            self.dram_write(tag, bytes);
-        }
-    }
-
-    fn drop_line(&mut self, tag: u64) {
-        self.set(tag).retain(|line| line.tag != tag);
-    }
-
-    fn read(&mut self, at: u64, ty: MemType, no_fill: bool, buf: &mut [u8]) {
-        let (tag, offset) = (at & !63, (at & 63) as usize);
-        let allocates = matches!(ty, MemType::Wb | MemType::Wt | MemType::Wp);
-        let line = if allocates && (!no_fill || self.find(tag).is_some()) {
-            self.fill(tag).bytes
-        } else {
-            if !allocates {
-                self.clean(tag);
-                self.drop_line(tag);
-            }
-            self.dram_read(tag)
-        };
-        buf.copy_from_slice(&line[offset..offset + buf.len()]);
-    }
-
-    /// True when code was hit.
-    fn write(&mut self, at: u64, ty: MemType, no_fill: bool, buf: &[u8]) -> bool {
-        let (tag, offset) = (at & !63, (at & 63) as usize);
-        let hit = self.find(tag).is_some();
-        let merge = |line: &mut [u8; 64]| line[offset..offset + buf.len()].copy_from_slice(buf);
-        if ty == MemType::Wb && (hit || !no_fill) {
-            let line = self.fill(tag);
-            merge(&mut line.bytes);
-            line.dirty = true;
-        } else {
-            if ty == MemType::Wt {
-                if let Some(line) = self.find(tag) {
-                    merge(&mut line.bytes);
-                }
-            } else {
-                self.clean(tag);
-                self.drop_line(tag);
-            }
-            let mut line = self.dram_read(tag);
-            merge(&mut line);
-            self.dram_write(tag, line);
-        }
-        self.code.remove(&tag)
-    }
-
-    /// A write that bypasses the cache, of any length; the lines in which code was hit.
-    fn write_past(&mut self, at: u64, bytes: &[u8]) -> BTreeSet<u64> {
-        let addresses = at..at + bytes.len() as u64;
-        let hits = addresses.zip(bytes).filter(|(at, byte)| self.write(*at, MemType::Uc, false, &[**byte]));
-        hits.map(|(at, _)| at & !63).collect()
-    }
-
-    fn write_back_all(&mut self) {
-        let mut tags: Vec<u64> = self.sets.iter().flatten().map(|line| line.tag).collect();
-        tags.sort_unstable();
-        for tag in tags {
-            self.clean(tag);
-        }
-    }
-
-    fn drop_all(&mut self) {
-        self.sets.iter_mut().for_each(VecDeque::clear);
-    }
-}
-
-fn mem(tag: u64) -> u64 {
-    tag & ((1 << MEMORY_BITS) - 1)
 }
 
 /// The emulator's side: a memory with the fast table of a core in front, virtual address = full PA.
@@ -182,12 +37,19 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(fast: bool, bypass: bool) -> Self {
-        let cache_bytes = SETS as usize * WAYS * 64;
-        let mut mem =
-            Memory::new(Config { ram_bytes: 1 << 20, cache_bytes, cache_ways: WAYS, fast, ..Config::default() })
-                .unwrap();
-        power_on(&mut mem, bypass);
+    fn new(fast: bool, setup: Setup) -> Self {
+        let mut mem = Memory::new(Config {
+            ram_bytes: RAM_BYTES,
+            cache: setup.cache,
+            cache_bytes: SETS as usize * WAYS * 64,
+            cache_ways: WAYS,
+            wb_order: setup.order,
+            evict_rate: setup.evict_rate,
+            fast,
+            ..Config::default()
+        })
+        .unwrap();
+        power_on(&mut mem, setup.bypass);
         let mut table = FastTable::new();
         table.mask_r = !0xFFF | mem::deny::RS;
         table.mask_w = !0xFFF | mem::deny::WS;
@@ -240,16 +102,20 @@ fn power_on(mem: &mut Memory, bypass: bool) {
 }
 
 /// Runs `steps` random operations; returns the state hash and the number of fast-path hits.
-fn run(seed: u64, steps: u32, fast: bool, bypass: bool) -> (u128, u64) {
+fn run(setup: Setup, seed: u64, steps: u32, fast: bool) -> (u128, u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut machine = Machine::new(fast, bypass);
-    let mut model = Model::new(bypass);
+    let mut machine = Machine::new(fast, setup);
+    let mut model = Model::new(setup);
     for step in 0..steps {
-        one_step(&mut rng, &mut machine, &mut model, bypass, step);
+        one_step(&mut rng, &mut machine, &mut model, setup.bypass, step);
+        if step % INSPECTION == 0 {
+            inspect(&machine.mem, &mut model);
+        }
     }
+    inspect(&machine.mem, &mut model);
     let m = &machine.mem;
     for pa in (0..PAGES << 12).step_by(64) {
-        assert_eq!(raw(m, pa), model.dram.get(&pa).copied().unwrap_or([0; 64]), "cells at {pa:#x}, seed {seed}");
+        assert_eq!(raw(m, pa), model.dram.get(&pa).copied().unwrap_or([0; 64]), "cells at {pa:#x}, {setup:?} {seed}");
         for kid in 0..KEYIDS {
             let at = via(m, pa, kid as u16);
             let line = model.find(at.0).map(|line| (line.dirty, line.bytes));
@@ -260,6 +126,22 @@ fn run(seed: u64, steps: u32, fast: bool, bypass: bool) -> (u128, u64) {
         }
     }
     (state_hash(m), machine.fast_hits)
+}
+
+/// Whatever the fast path or decoded code takes from a frame is what a load would return.
+fn inspect(m: &Memory, model: &mut Model) {
+    for page in (0..PAGES << 12).step_by(4096) {
+        for kid in 0..KEYIDS {
+            let at = via(m, page, kid as u16);
+            let Some(frame) = m.frame_lookup(at) else { continue };
+            assert_eq!(frame.fast_w() & !frame.fast_r(), 0);
+            assert_eq!(frame.exec_ok() & !(frame.code() & frame.resident()), 0);
+            for line in (0..64).filter(|line| (frame.fast_r() | frame.exec_ok()) >> line & 1 != 0) {
+                let tag = at.0 + u64::from(line) * 64;
+                assert_eq!(frame.line_bytes(line), model.view(tag), "line at {tag:#x}");
+            }
+        }
+    }
 }
 
 fn one_step(rng: &mut ChaCha8Rng, machine: &mut Machine, model: &mut Model, bypass: bool, step: u32) {
@@ -327,7 +209,7 @@ fn one_step(rng: &mut ChaCha8Rng, machine: &mut Machine, model: &mut Model, bypa
                 m.dma_read(at, &mut got[..len]);
                 for (i, byte) in got[..len].iter().enumerate() {
                     let at = at.0 + i as u64;
-                    let line = model.find(at & !63).map(|line| line.bytes).unwrap_or_else(|| model.dram_read(at & !63));
+                    let line = model.view(at & !63);
                     assert_eq!(*byte, line[(at & 63) as usize], "DMA read at {at:#x}, step {step}");
                 }
             } else {
@@ -392,20 +274,50 @@ fn one_step(rng: &mut ChaCha8Rng, machine: &mut Machine, model: &mut Model, bypa
     }
 }
 
+/// Every setting that the operations can tell apart.
+fn setups() -> impl Iterator<Item = Setup> {
+    let setup = |cache, order, evict_rate, bypass| Setup { cache, order, evict_rate, bypass };
+    let rare = Rate::from_ppm(20_000).unwrap();
+    let caching = [CacheModel::Exact, CacheModel::Lazy].into_iter().flat_map(move |cache| {
+        let orders = WbOrder::ALL.into_iter().enumerate();
+        orders.map(move |(i, order)| setup(cache, order, if i == 1 { rare } else { Rate::NEVER }, i == 2))
+    });
+    caching.chain([false, true].map(|bypass| setup(CacheModel::Off, WbOrder::Ascending, Rate::NEVER, bypass)))
+}
+
+/// Runs each setting with and without the fast path.
+fn compare(seeds: std::ops::Range<u64>, steps: u32) {
+    for setup in setups() {
+        for seed in seeds.clone() {
+            let (with, hits) = run(setup, seed, steps, true);
+            let (without, no_hits) = run(setup, seed, steps, false);
+            assert_eq!(with, without, "{setup:?} {seed}");
+            assert!(hits > u64::from(steps / 40), "the fast path was used {hits} times, {setup:?}");
+            assert_eq!(no_hits, 0);
+        }
+    }
+}
+
+/// 100,000 operations and more on each cache model.
 #[test]
 fn random_operations_match_the_naive_model_and_do_not_depend_on_the_fast_path() {
-    for seed in 0..4 {
-        let bypass = seed % 2 == 1;
-        let (with, hits) = run(seed, 40_000, true, bypass);
-        let (without, no_hits) = run(seed, 40_000, false, bypass);
-        assert_eq!(with, without, "seed {seed}");
-        assert!(hits > 1000, "the fast path was used {hits} times");
-        assert_eq!(no_hits, 0);
-    }
+    compare(0..2, 30_000);
+}
+
+/// `MKTME_MODEL_OPS` operations on each cache model, 10 million by default.
+#[test]
+#[ignore = "takes minutes"]
+fn a_long_run_of_random_operations_matches_the_naive_model() {
+    let operations = std::env::var("MKTME_MODEL_OPS").ok().map_or(10_000_000, |text| text.parse::<u64>().unwrap());
+    // `off` has the fewest settings, two; each runs with and without the fast path.
+    compare(100..100 + operations.div_ceil(4 * 500_000), 500_000);
 }
 
 #[test]
 fn the_state_hash_tells_runs_apart() {
-    assert_ne!(run(1, 1000, true, false).0, run(2, 1000, true, false).0);
-    assert_eq!(run(1, 1000, true, false).0, run(1, 1000, true, false).0);
+    for cache in CacheModel::ALL {
+        let setup = Setup { cache, order: WbOrder::Ascending, evict_rate: Rate::NEVER, bypass: false };
+        assert_ne!(run(setup, 1, 1000, true).0, run(setup, 2, 1000, true).0);
+        assert_eq!(run(setup, 1, 1000, true).0, run(setup, 1, 1000, true).0);
+    }
 }
