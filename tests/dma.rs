@@ -1,6 +1,5 @@
 //! The DMA test device driven by guest code (docs/dma-device.md; MK-130, MK-131, MK-133).
 
-#[allow(dead_code)]
 mod common;
 
 use devices::dma::spec::*;
@@ -222,7 +221,7 @@ fn dma_under_three_keyids_keeps_three_pages_apart() {
         load(a, r12, via(2, PAGE + 0x4000))?;
         end(a)
     });
-    let pattern = |keyid: u64| keyid * 0x1111 | keyid * 0x1111 << 32;
+    let pattern = |keyid: u64| keyid * 0x1111_0000_1111;
     assert_eq!([8, 9, 10, 11].map(|r| reg(&machine, r)), [pattern(1), pattern(2), pattern(3), pattern(1)]);
     assert_ne!(reg(&machine, 12), pattern(1));
     let rows: Vec<_> = (1..=4).map(|i| machine.cpu.mem.dram_read_raw(PhysAddr(PAGE + i * 0x1000).line())).collect();

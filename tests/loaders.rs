@@ -37,7 +37,7 @@ fn template(protocol: Option<Protocol>) -> Images<'static> {
 
 const PROTOCOLS: [(Protocol, &str, &str); 3] = [
     (Protocol::Multiboot1, "Multiboot 1", "template a=1 b"),
-    (Protocol::Multiboot2, "Multiboot 2", "a=1 b"),
+    (Protocol::Multiboot2, "Multiboot 2", "template a=1 b"),
     (Protocol::Pvh, "PVH", "a=1 b"),
 ];
 

@@ -5,7 +5,7 @@ use crate::harness::{Asm, Failure, Power, Program, RAMP, Scenario, Verdict, key,
 use crate::statement::Env;
 use crate::{check, equal, statements};
 use iced_x86::code_asm::*;
-use mem::{Event, KeyId, MemType, PhysAddr};
+use mem::{CacheModel, Event, KeyId, MemType, PhysAddr};
 use x86::flags::ZF;
 
 statements! {
@@ -23,7 +23,7 @@ statements! {
     mk_125 GuestAndProbe "1-byte UC store through a wrong KeyID: exactly one 16-byte block changes";
     mk_126 GuestAndProbe "MOVDIR64B: the whole line is written without reading the old contents";
     mk_127 GuestAndProbe "LOCK CMPXCHG on KM(1) while KM(2) has the line: tag 1 only";
-    mk_128 na "the cache model off is not built" "cache = off: as if every access went to DRAM";
+    mk_128 GuestAndProbe "cache = off: no aliasing effects, as if every access went to DRAM";
     mk_129 GuestAndProbe "code modified through another KeyID's alias: not seen";
 }
 
@@ -41,11 +41,10 @@ struct Aliases {
 
 impl Aliases {
     fn new() -> Result<Aliases, Failure> {
-        Aliases::on(Power::default())
+        Aliases::on(Power::default().activated()?)
     }
 
-    fn on(power: Power) -> Result<Aliases, Failure> {
-        let mut s = power.activated()?;
+    fn on(mut s: Scenario) -> Result<Aliases, Failure> {
         let keys = [Program::simple(1, 0x31), Program::simple(2, 0x51)];
         for program in &keys {
             s.program(program)?;
@@ -351,6 +350,45 @@ fn mk_127(_: &Env) -> Verdict {
     want[..8].copy_from_slice(&1u64.to_le_bytes());
     equal!(a.s.load(km1)?, want, "KM(1)");
     a.dram_is(1, &RAMP, "after both")
+}
+
+fn mk_128(_: &Env) -> Verdict {
+    let uncached = || Aliases::on(Power::default().cache(CacheModel::Off).activated_before_loading()?);
+    // MK-115: the other KeyID sees the store, as its decryption of what is in DRAM.
+    let mut a = uncached()?;
+    a.s.store(a.km1, &OTHER)?;
+    a.dram_is(1, &OTHER, "after a store")?;
+    let seen = a.keys[1].decrypt(FRAME, &a.keys[0].encrypt(FRAME, &OTHER));
+    equal!(a.s.load(a.km2)?, seen, "read via KM(2)");
+    // MK-116: there is nothing to flush.
+    a.s.clflush(a.km2)?;
+    a.dram_is(1, &OTHER, "after CLFLUSH via KM(2)")?;
+    // MK-118: the last store wins, whichever KeyID it had; stores of single bytes are merged through their key.
+    for first in [0, 1] {
+        let mut a = uncached()?;
+        let mappings = [a.km1, a.km2];
+        a.s.store(mappings[first], &OTHER)?;
+        a.s.store(mappings[1 - first], &THIRD)?;
+        a.s.wbinvd()?;
+        a.dram_is(2 - first, &THIRD, "after two stores and WBINVD")?;
+    }
+    // MK-120: a key change takes the data with it.
+    let mut a = uncached()?;
+    a.s.store(a.km1, &OTHER)?;
+    let new = Program::simple(1, 0x71);
+    a.s.program(&new)?;
+    equal!(a.s.load(a.km1)?, new.decrypt(FRAME, &a.keys[0].encrypt(FRAME, &OTHER)), "read with the new key");
+    // MK-119: INVD loses nothing.
+    let mut a = uncached()?;
+    let km1 = a.km1;
+    let end = a.s.run(|a| {
+        store_line(a, km1, &OTHER)?;
+        a.invd()?;
+        load_line(a, km1)?;
+        a.hlt()
+    })?;
+    equal!(end.halted()?.line(), OTHER, "read after INVD");
+    Ok(())
 }
 
 fn mk_129(_: &Env) -> Verdict {

@@ -1,7 +1,7 @@
 //! 10.8 DMA, firmware, guests, faults.
 
-use crate::harness::layout::FRAME;
-use crate::harness::{Asm, Failure, Power, Program, RAMP, Scenario, Verdict};
+use crate::harness::layout::{FRAME, FRAME_2};
+use crate::harness::{Asm, Dma, Failure, Power, Program, RAMP, Scenario, Verdict};
 use crate::linux::{mk_134, mk_136, mk_137};
 use crate::statement::Env;
 use crate::{check, equal, statements};
@@ -33,11 +33,12 @@ statements! {
 }
 
 /// A new line of data, as a device writes it.
-const DEVICE_DATA: [u8; 64] = [0xD5; 64];
+const DEVICE_DATA: [u8; 64] = [DEVICE_BYTE; 64];
+const DEVICE_BYTE: u8 = 0xD5;
 
 /// A keyed KeyID 1, KM(0) and KM(1) of the frame, E1(ramp) in DRAM.
 fn keyed() -> Result<(Scenario, Program, u64, u64), Failure> {
-    let mut s = Power::default().activated()?;
+    let mut s = Power::default().dma_device().activated()?;
     let program = Program::simple(1, 0x31);
     s.program(&program)?;
     let (km0, km1) = (s.map(FRAME, 0), s.map(FRAME, 1));
@@ -48,39 +49,41 @@ fn keyed() -> Result<(Scenario, Program, u64, u64), Failure> {
 fn mk_130(_: &Env) -> Verdict {
     for dirty in [false, true] {
         let (mut s, program, km0, km1) = keyed()?;
+        let device = Dma::new(&mut s)?;
         let stale = s.load(km0)?;
         if dirty {
             s.store(km1, &[0x77; 64])?;
         } else {
             s.load(km1)?;
         }
-        let bus = s.bus(FRAME, 1);
-        s.mem().dma_write(bus, &DEVICE_DATA);
+        let one = s.bus(FRAME, 1);
+        device.fill(&mut s, one, DEVICE_BYTE)?;
         equal!(s.dram(FRAME), program.encrypt(FRAME, &DEVICE_DATA), "DRAM");
         equal!(s.load(km1)?, DEVICE_DATA, "KM(1)");
         equal!(s.load(km0)?, stale, "KM(0)");
         // The other direction: a device reads what the processor has not written back.
         s.store(km1, &[0x66; 64])?;
-        let mut seen = [0; 64];
-        s.mem().dma_read(bus, &mut seen);
-        equal!(seen, [0x66; 64], "a device's read with KeyID 1");
+        let (copy, to) = (s.map(FRAME_2, 0), s.bus(FRAME_2, 0));
+        device.copy(&mut s, one, to)?;
+        equal!(s.load(copy)?, [0x66; 64], "a device's read with KeyID 1");
+        equal!(s.dirty(FRAME, 1), true, "the line that the device read is still dirty");
     }
     Ok(())
 }
 
 fn mk_131(_: &Env) -> Verdict {
     let (mut s, _, km0, km1) = keyed()?;
-    let bus = s.bus(FRAME, 0);
-    let mut seen = [0; 64];
-    s.mem().dma_read(bus, &mut seen);
+    let device = Dma::new(&mut s)?;
+    let (copy, from, to) = (s.map(FRAME_2, 0), s.bus(FRAME, 0), s.bus(FRAME_2, 0));
+    device.copy(&mut s, from, to)?;
+    let seen = s.load(copy)?;
     check!(seen != RAMP, "KeyID 0 reads KeyID 1's plaintext");
     equal!(seen, s.load(km0)?, "a device's read with KeyID 0, compared with the processor's");
+    s.clflush(km0)?;
     // A dirty line of KeyID 1 makes no difference.
     s.store(km1, &DEVICE_DATA)?;
-    s.clflush(km0)?;
-    let mut again = [0; 64];
-    s.mem().dma_read(bus, &mut again);
-    equal!(again, seen, "a device's read with KeyID 0 while KeyID 1 has the line dirty");
+    device.copy(&mut s, from, to)?;
+    equal!(s.load(copy)?, seen, "a device's read with KeyID 0 while KeyID 1 has the line dirty");
     Ok(())
 }
 

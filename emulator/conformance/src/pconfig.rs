@@ -8,7 +8,7 @@ use crate::harness::{
 use crate::statement::Env;
 use crate::{check, equal, statements};
 use iced_x86::code_asm::*;
-use mem::{EntropyStep, EntropyStream, MemType, TmeProfile};
+use mem::{EntropyStep, EntropyStream, MemType, PhysAddr, TmeProfile};
 use x86::flags::{ARITH, DF, IF, TF, ZF};
 use x86::msr;
 use x86::platform::ResetKind;
@@ -51,7 +51,7 @@ statements! {
     mk_101 na "VMX is not modelled" "VMX non-root, enable PCONFIG = 0: #UD";
     mk_102 na "VMX is not modelled" "VMX non-root, exiting bitmap bit = 1: VM exit 65";
     mk_103 na "VMX is not modelled" "VMX non-root, exiting bitmap 0: executes natively";
-    mk_104 na "there is one package" "two packages: PCONFIG acts on its own package";
+    mk_104 GuestAndProbe "two packages, PCONFIG on package 0: DRAM behind package 1 still uses TME mode";
     mk_105 GuestAndProbe "structure in a page with KeyID 3: decrypted with key 3";
     mk_106 GuestAndProbe "warm reset: KeyID keys are gone, even with the same TME key";
 }
@@ -560,6 +560,29 @@ fn mk_100(_: &Env) -> Verdict {
         }
         key_is(&mut s, &Program::simple(1, 0x31), "programmed outside 64-bit mode")?;
     }
+    Ok(())
+}
+
+fn mk_104(_: &Env) -> Verdict {
+    let mut s = Power::default().packages(2).activated()?;
+    s.execute_on(1)?;
+    s.activate(ACTIVATE)?;
+    s.execute_on(0)?;
+    // The harness and the first frame are behind package 0.
+    let frames = [FRAME - 0x1000, FRAME];
+    for (package, frame) in frames.into_iter().enumerate() {
+        equal!(s.mem().home_package(PhysAddr(frame)), Some(package), "the package of {frame:#x}");
+    }
+    let program = Program::simple(1, 0x31);
+    s.program(&program)?;
+    equal!(cells(&mut s, frames[0], 1)?, program.encrypt(frames[0], &RAMP), "DRAM behind package 0");
+    let tme = cells(&mut s, frames[1], 0)?;
+    check!(tme != RAMP, "KeyID 0 stored plaintext behind package 1");
+    equal!(cells(&mut s, frames[1], 1)?, tme, "DRAM behind package 1 through KeyID 1, compared with KeyID 0");
+    // The other package's own PCONFIG completes it.
+    s.execute_on(1)?;
+    s.program(&program)?;
+    equal!(cells(&mut s, frames[1], 1)?, program.encrypt(frames[1], &RAMP), "DRAM behind package 1 after its PCONFIG");
     Ok(())
 }
 

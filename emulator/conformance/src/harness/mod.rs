@@ -11,6 +11,7 @@
 //! The harness loads everything through the caches, as dirty lines. So a guest can switch encryption on under its own
 //! feet: what is cached stays valid and is encrypted when it is written back (MK specification section 3.4, step 4).
 
+mod dma;
 mod image;
 pub mod layout;
 mod mode;
@@ -20,6 +21,7 @@ mod power;
 mod program;
 mod scenario;
 
+pub use dma::Dma;
 pub use image::pte;
 pub use mode::Mode;
 pub use ops::{Asm, load_line, store_line};
@@ -75,7 +77,14 @@ macro_rules! equal {
     }};
 }
 
-/// Numbers and bytes in hexadecimal.
+/// Numbers in hexadecimal; bytes of AES blocks as the specification writes them.
 pub fn shown(value: &(impl std::fmt::Debug + ?Sized)) -> String {
-    format!("{value:02x?}")
+    let text = format!("{value:02x?}");
+    match text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
+        Some(bytes) if text.len() >= 16 * 4 && bytes.split(", ").all(|b| b.len() == 2) => {
+            let digits: Vec<&str> = bytes.split(", ").collect();
+            digits.chunks(16).map(|block| block.concat()).collect::<Vec<_>>().join(" ")
+        }
+        _ => text,
+    }
 }

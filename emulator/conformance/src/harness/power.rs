@@ -3,7 +3,7 @@
 use super::layout::RAM_BYTES;
 use super::{Failure, Scenario};
 use machine::Config;
-use mem::{LockedWrite, TmeFeatures, TmeProfile};
+use mem::{CacheModel, LockedWrite, TmeFeatures, TmeProfile};
 
 /// IA32_TME_ACTIVATE of the state "activated" (MK specification section 10): k = 6, XTS-128 and XTS-256.
 pub const ACTIVATE: u64 = 0x0005_0006_0000_0002;
@@ -51,10 +51,20 @@ impl Power {
         self
     }
 
-    /// A cache of this many ways, one set.
-    pub fn one_set(mut self, ways: usize) -> Power {
-        self.0.cache_ways = ways;
-        self.0.cache_bytes = 64 * ways;
+    /// Packages, which share the RAM in equal parts.
+    pub fn packages(mut self, count: usize) -> Power {
+        self.0.packages = count;
+        self
+    }
+
+    /// The DMA test device.
+    pub fn dma_device(mut self) -> Power {
+        self.0.dma_device = true;
+        self
+    }
+
+    pub fn cache(mut self, model: CacheModel) -> Power {
+        self.0.cache = model;
         self
     }
 
@@ -74,7 +84,13 @@ impl Power {
         self.activated_with(ACTIVATE)
     }
 
-    /// The same with another value for IA32_TME_ACTIVATE.
+    /// "Activated" before the harness is loaded, as firmware does it: without a cache that keeps them, code and tables
+    /// would be garbage after activation (MK specification section 7.5).
+    pub fn activated_before_loading(self) -> Result<Scenario, Failure> {
+        Scenario::activated_first(self.0, ACTIVATE)
+    }
+
+    /// The same as [`Power::activated`] with another value for IA32_TME_ACTIVATE.
     pub fn activated_with(self, value: u64) -> Result<Scenario, Failure> {
         let mut s = self.reset_state()?;
         s.activate(value)?;

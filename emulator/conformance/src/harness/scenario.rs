@@ -31,9 +31,24 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    pub(super) fn new(config: Config) -> Result<Scenario, Failure> {
+    fn bare(config: Config) -> Result<Scenario, Failure> {
         let mut s = Scenario { machine: Machine::new(config)?, mode: None, windows: 0 };
         s.machine.cpu.mem.events_mut().enable(true);
+        Ok(s)
+    }
+
+    pub(super) fn new(config: Config) -> Result<Scenario, Failure> {
+        let mut s = Scenario::bare(config)?;
+        s.install();
+        Ok(s)
+    }
+
+    pub(super) fn activated_first(config: Config, value: u64) -> Result<Scenario, Failure> {
+        let mut s = Scenario::bare(config)?;
+        for (number, value) in [(msr::IA32_TME_ACTIVATE, value), (msr::MK_TME_CORE_ACTIVATE, 0)] {
+            let done = s.machine.cpu.wrmsr(number, value);
+            check!(done.is_ok(), "WRMSR {number:X}H of {value:#x}: {done:?}");
+        }
         s.install();
         Ok(s)
     }
@@ -67,6 +82,13 @@ impl Scenario {
             self.install();
         }
         self.mode = None;
+    }
+
+    /// A processor of another package executes from now on.
+    pub fn execute_on(&mut self, package: usize) -> Result<(), Failure> {
+        check!(self.mem().execute_on(package), "there is no package {package}");
+        self.machine.cpu.drop_shortcuts();
+        Ok(())
     }
 
     /// WRMSR(982H, value), WRMSR(9FFH, 0) where it exists, and WBINVD, all by the guest.
