@@ -86,12 +86,21 @@ pub struct RunArgs {
     /// Kernel: bzImage (vmlinuz), Multiboot 1 or 2, PVH, static ELF64 [default: the embedded guest]
     #[arg(long, value_name = "FILE", help_heading = help::GUEST)]
     pub kernel: Option<PathBuf>,
-    /// Initial RAM disk
+    /// Initial RAM disk; for Multiboot and PVH kernels modules: FILE [ARGUMENTS], comma-separated
     #[arg(long, value_name = "FILE", help_heading = help::GUEST)]
-    pub initrd: Option<PathBuf>,
+    pub initrd: Option<OsString>,
     /// Kernel command line
     #[arg(long, value_name = "TEXT", default_value = "", allow_hyphen_values = true, hide_default_value = true, help_heading = help::GUEST)]
     pub append: String,
+    /// How to boot the kernel: auto, linux, multiboot, multiboot2, pvh [default: auto, by its contents]
+    #[arg(long, value_name = "NAME", default_value = "auto", hide_default_value = true, help_heading = help::GUEST)]
+    pub protocol: String,
+    /// Load -kernel, whatever it is, at this address and enter it at its first byte
+    #[arg(long, value_name = "ADDRESS", value_parser = value::address, requires = "kernel", requires = "entry", conflicts_with = "protocol", help_heading = help::GUEST)]
+    pub load_addr: Option<u64>,
+    /// Mode at --load-addr: real16 (a boot sector; --load-addr is 0x7C00 then unless given), prot32, long64
+    #[arg(long, value_name = "MODE", requires = "kernel", conflicts_with = "protocol", help_heading = help::GUEST)]
+    pub entry: Option<String>,
 
     /// Machine file: the options below as TOML (see docs/machine-file.md); options override it
     #[arg(long, value_name = "FILE", help_heading = help::MACHINE)]

@@ -10,6 +10,7 @@ pub mod files;
 pub mod help;
 pub mod input;
 pub mod log;
+pub mod modules;
 pub mod outcome;
 pub mod plan;
 pub mod progress;
