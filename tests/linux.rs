@@ -3,76 +3,9 @@
 
 mod common;
 
-use common::{Run, Scratch, emu, run};
-use std::path::{Path, PathBuf};
+use common::linux::{assert_healthy, boot, kit, tme_lines};
+use common::{Scratch, emu};
 use std::process::Command;
-use std::sync::OnceLock;
-
-/// A processor-independent boot that ends by itself.
-const MEMORY: &str = "512M";
-/// Nothing of this is in a healthy log.
-const TROUBLE: [&str; 5] = ["WARNING:", "BUG:", "Oops", "unchecked MSR access", "Call Trace"];
-
-struct Kit {
-    dir: PathBuf,
-}
-
-impl Kit {
-    fn path(&self, name: &str) -> String {
-        self.dir.join(name).display().to_string()
-    }
-}
-
-/// The kit, fetched once. `None`: it cannot be fetched, and that has been said.
-fn kit() -> Option<&'static Kit> {
-    static KIT: OnceLock<Option<Kit>> = OnceLock::new();
-    let fetch = || {
-        let linux = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/linux");
-        let dir = linux.join("work");
-        if !dir.join("vmlinuz").exists() || !dir.join("initramfs.cpio").exists() {
-            let fetched = run(&mut Command::new(linux.join("build.sh")));
-            if fetched.status != 0 {
-                let required = std::env::var_os("MKTME_REQUIRE_LINUX").is_some_and(|v| v == "1");
-                assert!(!required, "guests/linux/build.sh: {}", fetched.stderr);
-                eprintln!("SKIPPED, no Linux guest: guests/linux/build.sh says\n{}", fetched.stderr);
-                return None;
-            }
-        }
-        Some(Kit { dir })
-    };
-    KIT.get_or_init(fetch).as_ref()
-}
-
-/// Boots with `append` added to the command line.
-fn boot(kit: &Kit, append: &str, options: &[&str]) -> Run {
-    let (kernel, initrd) = (kit.path("vmlinuz"), kit.path("initramfs.cpio"));
-    let append = format!("console=ttyS0 cryptomgr.notests {append}");
-    let base = ["run", "-no-reboot", "-m", MEMORY, "-kernel", &kernel, "-initrd", &initrd, "-append", &append];
-    // A guest that hangs ends as well.
-    emu(base
-        .into_iter()
-        .chain(["--until", "console:Kernel panic", "--until", "icount:20G"])
-        .chain(options.iter().copied()))
-}
-
-fn assert_healthy(run: &Run) {
-    assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
-    for word in TROUBLE {
-        assert!(!run.stdout.contains(word), "{word}: {}", run.stdout);
-    }
-}
-
-/// The lines of the kernel's log about memory encryption, without their times.
-fn tme_lines(run: &Run) -> Vec<&str> {
-    let lines = run.stdout.lines().filter_map(|line| line.split_once("] "));
-    let mut lines: Vec<&str> = lines
-        .map(|(_, text)| text)
-        .filter(|text| text.starts_with("x86/tme") || text.starts_with("x86/mktme"))
-        .collect();
-    // The guest prints its log once more.
-    lines.truncate(lines.len() / 2);
-    lines
-}
 
 #[test]
 fn the_kernel_finds_what_the_bios_enabled() {

@@ -1,5 +1,8 @@
 //! Boot protocols on the real machine: the template kernel by each protocol that it speaks, boot sectors, flat programs.
 
+mod common;
+
+use common::{Scratch, emu};
 use firmware::{Flat, ImageFormat, Images, Mode, Module, Protocol, Setup, TmeSetting};
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
@@ -34,7 +37,7 @@ fn template(protocol: Option<Protocol>) -> Images<'static> {
 
 const PROTOCOLS: [(Protocol, &str, &str); 3] = [
     (Protocol::Multiboot1, "Multiboot 1", "template a=1 b"),
-    (Protocol::Multiboot2, "Multiboot 2", "a=1 b"),
+    (Protocol::Multiboot2, "Multiboot 2", "template a=1 b"),
     (Protocol::Pvh, "PVH", "a=1 b"),
 ];
 
@@ -172,9 +175,8 @@ fn flat_programs_find_their_command_line_in_the_zero_page() {
     }
 }
 
-#[test]
-fn a_multiboot_kernel_reads_its_modules() {
-    // Prints the second module's string, then the module itself (which ends with a NUL). Entered at 1 MiB + 32.
+/// Prints the second module's string, then the module itself (which ends with a NUL). Entered at 1 MiB + 32.
+fn module_reader() -> Vec<u8> {
     const BASE: u32 = 0x10_0000;
     const ENTRY: u32 = BASE + 32;
     let code = assemble(32, ENTRY.into(), |a| {
@@ -198,10 +200,35 @@ fn a_multiboot_kernel_reads_its_modules() {
     let header = [magic, flags, 0u32.wrapping_sub(magic + flags), BASE, BASE, 0, 0, ENTRY];
     let mut kernel: Vec<u8> = header.iter().flat_map(|word| word.to_le_bytes()).collect();
     kernel.extend(code);
+    kernel
+}
+
+#[test]
+fn a_multiboot_kernel_reads_its_modules() {
+    let kernel = module_reader();
     let modules = vec![
         Module { name: "one", arguments: "", data: &[0xFF; 9000] },
         Module { name: "two", arguments: "x y", data: b"contents\0" },
     ];
     let run = run(Config::default(), &Images { kernel: &kernel, modules, ..Images::default() });
     assert_eq!((run.serial.as_str(), run.exit), ("two x y:contents", SUCCESS));
+}
+
+#[test]
+fn modules_and_protocols_are_chosen_on_the_command_line() {
+    let scratch = Scratch::new();
+    let kernel = scratch.file("kernel", module_reader());
+    let one = scratch.file("one", [0xFF; 9000]);
+    let two = scratch.file("two", b"contents\0");
+    let run = emu(["-quiet-bios", "--no-summary", "-kernel", &kernel, "-initrd", &format!("{one},{two} x,,y z")]);
+    assert_eq!((run.status, run.stdout.as_str()), (0, format!("{two} x,y z:contents\n").as_str()), "{}", run.stderr);
+
+    let template = scratch.file("template", guests::TEMPLATE);
+    for (protocol, name) in
+        [("auto", "Multiboot 2"), ("multiboot", "Multiboot 1"), ("multiboot2", "Multiboot 2"), ("pvh", "PVH")]
+    {
+        let run = emu(["-quiet-bios", "--no-summary", "-kernel", &template, "--protocol", protocol]);
+        assert!(run.stdout.starts_with(&format!("template: loaded by {name}")), "{}", run.stdout);
+        assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    }
 }

@@ -109,7 +109,7 @@ impl Protocol {
 #[derive(Debug, Clone, Default)]
 pub struct Images<'a> {
     pub kernel: &'a [u8],
-    /// The kernel file's name; Multiboot 1 kernels expect it as the first word of their command line.
+    /// The kernel file's name; Multiboot kernels expect it as the first word of their command line.
     pub kernel_name: &'a str,
     /// Files of `-initrd`, in order.
     pub modules: Vec<Module<'a>>,

@@ -4,7 +4,9 @@ use crate::Bios;
 use crate::acpi;
 use crate::entry::{self, layout};
 use crate::error::LoadError;
-use crate::load::{BootInfo, ImageFormat, Images, Info, Mode, check_area, check_texts, place_modules, write_modules};
+use crate::load::{
+    BootInfo, ImageFormat, Images, Info, Mode, check_area, check_texts, place_modules, words, write_modules,
+};
 use crate::multiboot::{AddressFields, BOOT_LOADER_NAME, load_elf, mem_lower, mem_upper};
 use crate::platform::{BootCpu, gpr};
 use std::ops::Range;
@@ -152,7 +154,7 @@ impl Header {
     }
 
     fn tag(&mut self, kind: u16, optional: bool, contents: &[u8]) -> Result<(), LoadError> {
-        let words = |count: usize| {
+        let numbers = |count: usize| {
             if contents.len() < count * 4 {
                 let message = format!("tag {kind} of {} bytes", contents.len() + tag::BYTES);
                 Err(bad(message, "the size that the specification gives"))
@@ -162,13 +164,13 @@ impl Header {
         };
         match kind {
             tag::INFORMATION_REQUEST => {
-                let unknown = words(0)?.into_iter().find(|request| *request > info::LAST);
+                let unknown = numbers(0)?.into_iter().find(|request| *request > info::LAST);
                 if let Some(request) = unknown.filter(|_| !optional) {
                     return Err(bad(format!("it requires information of type {request}"), "types 1 to 21"));
                 }
             }
             tag::ADDRESS => {
-                let fields = words(tag::ADDRESS_WORDS)?;
+                let fields = numbers(tag::ADDRESS_WORDS)?;
                 let (header_addr, mut load_addr) = (fields[0], fields[1]);
                 if load_addr == tag::FROM_START {
                     load_addr =
@@ -179,9 +181,9 @@ impl Header {
                 self.addresses =
                     Some(AddressFields { header_addr, load_addr, load_end_addr: fields[2], bss_end_addr: fields[3] });
             }
-            tag::ENTRY_ADDRESS => self.entry = Some(words(1)?[0]),
+            tag::ENTRY_ADDRESS => self.entry = Some(numbers(1)?[0]),
             tag::CONSOLE_FLAGS => {
-                if words(1)?[0] & tag::CONSOLE_REQUIRED != 0 && !optional {
+                if numbers(1)?[0] & tag::CONSOLE_REQUIRED != 0 && !optional {
                     return Err(bad(
                         "it requires a console of the loader, and there is no display".into(),
                         "a console tag that is optional or does not require one",
@@ -195,7 +197,7 @@ impl Header {
                 ));
             }
             tag::RELOCATABLE => {
-                words(tag::RELOCATABLE_WORDS)?;
+                numbers(tag::RELOCATABLE_WORDS)?;
                 self.relocatable = true;
             }
             tag::FRAMEBUFFER | tag::MODULE_ALIGN | tag::EFI_BOOT_SERVICES | tag::ENTRY_EFI32 | tag::ENTRY_EFI64 => {}
@@ -273,12 +275,13 @@ fn build_info(
         out.put(info::ALIGN, &[&kind.to_le_bytes(), &size.to_le_bytes(), contents].concat());
     };
     let text = |text: &str| [text.as_bytes(), &[0]].concat();
-    // GRUB 2's convention: strings hold the arguments alone, without the file's name.
-    tag(info::CMDLINE, &text(images.cmdline));
+    // The specification leaves it open whether the file's name is the first word. Xen, for one, takes it for granted from
+    // every loader but GRUB 2.
+    tag(info::CMDLINE, &text(&words(images.kernel_name, images.cmdline)));
     tag(info::BOOT_LOADER_NAME, &text(BOOT_LOADER_NAME));
     for (module, range) in images.modules.iter().zip(modules) {
         let (start, end) = ((range.start as u32).to_le_bytes(), (range.end as u32).to_le_bytes());
-        tag(info::MODULE, &[&start, &end, text(module.arguments).as_slice()].concat());
+        tag(info::MODULE, &[&start, &end, text(&words(module.name, module.arguments)).as_slice()].concat());
     }
     tag(info::BASIC_MEMINFO, &[mem_lower().to_le_bytes(), mem_upper(&bios.memory).to_le_bytes()].concat());
     let mut map = [info::MMAP_ENTRY_SIZE.to_le_bytes(), info::MMAP_ENTRY_VERSION.to_le_bytes()].concat();

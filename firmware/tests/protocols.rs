@@ -240,11 +240,11 @@ fn check_multiboot2(file: &[u8], entry: u64, load_base: Option<u32>) {
 
     let tags = tags(&cpu, info.info);
     let all = |kind: u32| tags.iter().filter(move |t| t.0 == kind).map(|t| (t.1, t.2)).collect::<Vec<_>>();
-    assert_eq!(text(&cpu, all(1)[0].0), "x=1 y");
+    assert_eq!(text(&cpu, all(1)[0].0), "dir/kernel x=1 y");
     assert!(text(&cpu, all(2)[0].0).starts_with("mktme-emu "));
     let modules = all(3);
     assert_eq!(modules.len(), 2);
-    for ((at, _), (range, arguments)) in modules.iter().zip(info.modules.iter().zip(["first one", ""])) {
+    for ((at, _), (range, arguments)) in modules.iter().zip(info.modules.iter().zip(["a.img first one", "b.img"])) {
         assert_eq!((cpu.u32_at(*at), cpu.u32_at(at + 4)), (range.start as u32, range.end as u32));
         assert_eq!(text(&cpu, at + 8), arguments);
     }

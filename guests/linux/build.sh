@@ -4,12 +4,17 @@
 #   kernel.package   the name and version of the package it came from
 #   initramfs.cpio   busybox-static and ./init, newc cpio, not compressed
 #
+# KERNEL_FLAVOUR=amd64 fetches the kernel for ordinary PCs (linux-image-6.1.0-*-amd64) instead and nothing else, as
+# vmlinuz-amd64 and kernel-amd64.package.
+#
 # Needs a Debian or Ubuntu host with apt and dpkg-deb; no root, and nothing is installed. To stay off the network, name
 # the files: KERNEL=/path/to/vmlinuz BUSYBOX=/path/to/static/busybox ./build.sh
 set -euo pipefail
 export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
 work=$here/work
+flavour=${KERNEL_FLAVOUR:-cloud-amd64}
+. "$here/cpio.sh"
 apt_options=()
 
 die() {
@@ -59,20 +64,20 @@ or set KERNEL and BUSYBOX (see the head of this file)"
     package=$(dpkg-deb -W --showformat '${Package} ${Version}' "$work"/download/*.deb)
 }
 
-is_static() { # a dynamic program names its loader
-    [ -x "$1" ] && ! grep -q 'ld-linux' "$1"
+is_static() { # a dynamic program names its loader by its whole path; static glibc has the bare name
+    [ -x "$1" ] && ! grep -q '/ld-linux' "$1"
 }
 
-get_kernel() {
+get_kernel() { # SUFFIX of the files' names
     if [ -n "${KERNEL:-}" ]; then
         [ -s "$KERNEL" ] || die "KERNEL=$KERNEL: no such file, or empty"
-        cp "$KERNEL" "$work/vmlinuz"
-        echo "$KERNEL" >"$work/kernel.package"
+        cp "$KERNEL" "$work/vmlinuz$1"
+        echo "$KERNEL" >"$work/kernel$1.package"
         return
     fi
-    fetch 'linux-image-6\.1\.0-[0-9]+-cloud-amd64'
-    cp "$work"/unpack/boot/vmlinuz-* "$work/vmlinuz"
-    echo "$package" >"$work/kernel.package"
+    fetch "linux-image-6\\.1\\.0-[0-9]+-$flavour"
+    cp "$work"/unpack/boot/vmlinuz-* "$work/vmlinuz$1"
+    echo "$package" >"$work/kernel$1.package"
 }
 
 get_busybox() {
@@ -97,39 +102,6 @@ get_busybox() {
 }
 
 # ---- initramfs -------------------------------------------------------------------------------------------------
-
-# The archive is written here and not by cpio, so that the same inputs give the same bytes on every host (no inode
-# numbers, owners or times of the build machine), and /dev/console needs no root.
-inode=0
-padding() { # NULs up to a multiple of four
-    local zeros=('' '\0\0\0' '\0\0' '\0')
-    printf "${zeros[$(($1 % 4))]}"
-}
-
-# entry NAME MODE SIZE [RDEV_MAJOR RDEV_MINOR]: header and name (Linux Documentation/driver-api/early-userspace/buffer-format.rst)
-entry() {
-    local length=$((${#1} + 1))
-    inode=$((inode + 1))
-    printf '070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X' \
-        "$inode" "$2" 0 0 1 0 "$3" 0 0 "${4:-0}" "${5:-0}" "$length" 0
-    printf '%s\0' "$1"
-    padding $((110 + length))
-}
-
-directory() { entry "$1" $((0040755)) 0; }
-device() { entry "$1" $((0020600)) 0 "$2" "$3"; }
-symlink() {
-    entry "$1" $((0120777)) ${#2}
-    printf '%s' "$2"
-    padding ${#2}
-}
-file() { # NAME MODE SOURCE
-    local size
-    size=$(stat -c %s "$3")
-    entry "$1" $((0100000 | $2)) "$size"
-    cat "$3"
-    padding "$size"
-}
 
 # 64 KiB of text that looks like words, always the same. The guest repeats it to make its work file; the distance of 64 KiB
 # is above gzip's window of 32 KiB, so that gzip has real work all the way. The generator is Park and Miller's minimal
@@ -163,11 +135,21 @@ archive() {
     for applet in $("$work/busybox" --list | sort); do
         [ "$applet" = busybox ] || symlink "bin/$applet" busybox
     done
-    entry 'TRAILER!!!' 0 0
+    end_of_archive
 }
 
 mkdir -p "$work"
-get_kernel
+case $flavour in
+    cloud-amd64) get_kernel '' ;;
+    amd64)
+        get_kernel -amd64
+        rm -rf "$work/download" "$work/unpack"
+        echo "kernel:    $(cat "$work/kernel-amd64.package")"
+        ls -l "$work/vmlinuz-amd64"
+        exit
+        ;;
+    *) die "KERNEL_FLAVOUR=$flavour: unknown; accepted: cloud-amd64, amd64" ;;
+esac
 get_busybox
 chmod 755 "$work/busybox"
 text_block >"$work/block"

@@ -1,6 +1,7 @@
-//! The images are what a loader of the Linux 64-bit boot protocol expects of a vmlinux (System V ABI, ELF-64).
+//! The tour is what a loader of the Linux 64-bit boot protocol expects of a vmlinux (System V ABI, ELF-64); the template has
+//! headers of three boot protocols.
 
-use guests::HELLO_MKTME;
+use guests::{HELLO_MKTME, TEMPLATE};
 
 const EM_X86_64: u16 = 62;
 const ET_EXEC: u16 = 2;
@@ -100,7 +101,44 @@ fn the_image_is_small() {
 
 /// Panic messages carry source paths; those of the machine that built the image must not be among them.
 #[test]
-fn the_image_does_not_say_where_it_was_built() {
+fn the_images_do_not_say_where_they_were_built() {
     let here = env!("CARGO_MANIFEST_DIR").as_bytes();
-    assert!(!HELLO_MKTME.windows(here.len()).any(|window| window == here));
+    for image in [HELLO_MKTME, TEMPLATE] {
+        assert!(!image.windows(here.len()).any(|window| window == here));
+    }
+}
+
+const MULTIBOOT1: u32 = 0x1bad_b002;
+const MULTIBOOT2: u32 = 0xe852_50d6;
+
+/// Multiboot 1 loaders that take no ELF64 file go by the address fields (Multiboot Specification 0.6.96, section 3.1.3).
+#[test]
+fn the_template_s_address_fields_describe_what_its_elf_headers_describe() {
+    let header = (0..8192).step_by(4).find(|&at| word(TEMPLATE, at) == MULTIBOOT1).expect("a header");
+    let sum = word(TEMPLATE, header).wrapping_add(word(TEMPLATE, header + 4)).wrapping_add(word(TEMPLATE, header + 8));
+    assert_eq!(sum, 0);
+    let [header_addr, load_addr, load_end, bss_end, start] =
+        [12, 16, 20, 24, 28].map(|at| u64::from(word(TEMPLATE, header + at)));
+    assert_eq!(start, entry(TEMPLATE));
+    let loadable = || segments(TEMPLATE).into_iter().filter(|segment| segment.kind == PT_LOAD);
+    assert_eq!(loadable().map(|s| s.physical_address).min(), Some(load_addr));
+    assert_eq!(loadable().map(|s| s.physical_address + s.file_size).max(), Some(load_end));
+    assert_eq!(loadable().map(|s| s.physical_address + s.memory_size).max(), Some(bss_end));
+    // One stretch of the file: what lies where in memory lies there in the file as well.
+    let start_of_file = header as u64 - (header_addr - load_addr);
+    for segment in loadable() {
+        assert_eq!(segment.offset - start_of_file, segment.physical_address - load_addr);
+    }
+}
+
+#[test]
+fn the_template_has_a_multiboot2_header_and_a_note() {
+    let header = (0..32768).step_by(8).find(|&at| word(TEMPLATE, at) == MULTIBOOT2).expect("a header");
+    let sum = (0..4).fold(0u32, |sum, n| sum.wrapping_add(word(TEMPLATE, header + 4 * n)));
+    assert_eq!(sum, 0);
+    const PT_NOTE: u32 = 4;
+    let segments = segments(TEMPLATE);
+    let note = segments.iter().find(|segment| segment.kind == PT_NOTE).expect("a note");
+    let note = &TEMPLATE[note.offset as usize..][..note.file_size as usize];
+    assert_eq!((word(note, 0), word(note, 4), word(note, 8), &note[12..16]), (4, 4, 18, &b"Xen\0"[..]));
 }

@@ -8,6 +8,7 @@ use crate::packages::Packages;
 use crate::stats::Stats;
 use crate::tme::{Cipher, TmePackage};
 use crate::{CipherLine, PlainLine};
+use x86::mutant;
 
 /// A line's place in DRAM together with the address that the transaction carried.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +82,7 @@ impl Controller {
 
     /// [`place`](Self::place) for devices: DMA with a TDX-private KeyID is aborted (MK specification section 5.6).
     pub(crate) fn dma_place(&self, address: BusAddr) -> Option<Place> {
+        let address = if mutant!(DmaIgnoresKeyid) { BusAddr(self.layout().mem(address).0) } else { address };
         let shared_bits = self.tme().keyid_bits() - self.tme().tdx_reserved_keyid_bits();
         let private = self.layout().keyid(address).0 >> shared_bits != 0;
         if private { None } else { self.place(address) }
@@ -88,7 +90,11 @@ impl Controller {
 
     #[inline]
     fn dun(&self, place: Place) -> u64 {
-        self.layout().mem(place.address).line().0
+        let line = self.layout().mem(place.address).line().0;
+        if mutant!(KeyidInTweak) {
+            return line | u64::from(self.layout().keyid(place.address).0) << 48;
+        }
+        if mutant!(TweakIgnoresPage) { line % LINES_PER_PAGE as u64 } else { line }
     }
 
     /// Reads and decrypts one line.
@@ -176,7 +182,7 @@ impl Controller {
 
     /// Read-modify-write of a part of one line.
     fn merge(&mut self, place: Place, bytes: &[u8]) {
-        let mut line = self.read_line(place);
+        let mut line = if mutant!(PartialWriteClears) { PlainLine::ZERO } else { self.read_line(place) };
         let offset = place.address.line_offset();
         line.0[offset..offset + bytes.len()].copy_from_slice(bytes);
         self.write_line(place, &line);

@@ -1,5 +1,6 @@
 //! The one entry point: cache, controller and DRAM of a package behind full physical addresses.
 
+use x86::mutant;
 use x86::platform::ResetKind;
 
 use crate::addr::{Access, AddressLayout, BusAddr, LINE_BYTES, LineAddr, MemType, PhysAddr};
@@ -185,6 +186,9 @@ impl Memory {
     /// A write inside one line that does not allocate. A line that is overwritten whole needs no write-back.
     fn write_past(&mut self, place: Place, bytes: &[u8]) -> bool {
         self.cache.bypass(&mut self.controller, place, bytes.len() < LINE_BYTES);
+        if mutant!(DirectStoreReads) {
+            self.controller.read_line(place);
+        }
         self.controller.write_bytes(place, bytes);
         self.void_code(place)
     }
@@ -250,6 +254,9 @@ impl Memory {
 
     /// INVD: what was not written back is lost.
     pub fn invd(&mut self) {
+        if mutant!(InvdWritesBack) {
+            self.cache.write_back_all(&mut self.controller);
+        }
         self.cache.drop_all();
     }
 

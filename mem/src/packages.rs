@@ -1,5 +1,6 @@
 //! Packages: each has TME state and engines of its own and encrypts the DRAM behind it (MK specification section 4.7).
 
+use x86::mutant;
 use x86::platform::ResetKind;
 
 use crate::config::Config;
@@ -60,7 +61,10 @@ impl Packages {
     /// The engines that encrypt this page.
     #[inline]
     pub(crate) fn engine(&self, page: u32) -> &TmePackage {
-        if self.others.is_empty() { &self.executing } else { self.get(self.home(page)).unwrap_or(&self.executing) }
+        if self.others.is_empty() || mutant!(PackagesShareKeys) {
+            return &self.executing;
+        }
+        self.get(self.home(page)).unwrap_or(&self.executing)
     }
 
     /// From now on a processor of package `number` executes. False, and no change, if there is none.

@@ -1,6 +1,8 @@
 //! Running the program, and guests made of a few instructions.
 #![allow(dead_code)]
 
+pub mod linux;
+
 use iced_x86::IcedError;
 use iced_x86::code_asm::CodeAssembler;
 use std::fs;

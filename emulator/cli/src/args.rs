@@ -34,14 +34,25 @@ enum Command {
     /// Boots a guest: the one of -kernel, or the embedded one
     #[command(long_about = help::RUN_ABOUT, after_long_help = help::AFTER_LONG, max_term_width = 100)]
     Run(Box<RunArgs>),
+    /// Checks the model against the hardware specification, statement by statement
+    #[command(long_about = help::CONFORMANCE_ABOUT, after_help = help::CONFORMANCE_AFTER, max_term_width = 100)]
+    Conformance(conformance::Args),
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Action {
+    Run(Box<RunArgs>),
+    Conformance(conformance::Args),
 }
 
 impl Cli {
     /// `run` is what happens without a subcommand, too.
-    pub fn into_run_args(self) -> RunArgs {
+    pub fn into_action(self) -> Action {
         match self.command {
-            Some(Command::Run(args)) => *args,
-            None => self.run,
+            Some(Command::Run(args)) => Action::Run(args),
+            Some(Command::Conformance(args)) => Action::Conformance(args),
+            None => Action::Run(Box::new(self.run)),
         }
     }
 }
@@ -75,12 +86,21 @@ pub struct RunArgs {
     /// Kernel: bzImage (vmlinuz), Multiboot 1 or 2, PVH, static ELF64 [default: the embedded guest]
     #[arg(long, value_name = "FILE", help_heading = help::GUEST)]
     pub kernel: Option<PathBuf>,
-    /// Initial RAM disk
+    /// Initial RAM disk; for Multiboot and PVH kernels modules: FILE [ARGUMENTS], comma-separated
     #[arg(long, value_name = "FILE", help_heading = help::GUEST)]
-    pub initrd: Option<PathBuf>,
+    pub initrd: Option<OsString>,
     /// Kernel command line
     #[arg(long, value_name = "TEXT", default_value = "", allow_hyphen_values = true, hide_default_value = true, help_heading = help::GUEST)]
     pub append: String,
+    /// How to boot the kernel: auto, linux, multiboot, multiboot2, pvh [default: auto, by its contents]
+    #[arg(long, value_name = "NAME", default_value = "auto", hide_default_value = true, help_heading = help::GUEST)]
+    pub protocol: String,
+    /// Load -kernel, whatever it is, at this address and enter it at its first byte
+    #[arg(long, value_name = "ADDRESS", value_parser = value::address, requires = "kernel", requires = "entry", conflicts_with = "protocol", help_heading = help::GUEST)]
+    pub load_addr: Option<u64>,
+    /// Mode at --load-addr: real16 (a boot sector; --load-addr is 0x7C00 then unless given), prot32, long64
+    #[arg(long, value_name = "MODE", requires = "kernel", conflicts_with = "protocol", help_heading = help::GUEST)]
+    pub entry: Option<String>,
 
     /// Machine file: the options below as TOML (see docs/machine-file.md); options override it
     #[arg(long, value_name = "FILE", help_heading = help::MACHINE)]
@@ -171,9 +191,10 @@ pub struct RunArgs {
 
 /// Long options may have one dash, as QEMU's do: `-kernel` becomes `--kernel`. Values are left alone.
 pub fn accept_single_dashes(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    // Name (with its dashes) to whether a value follows. Both commands take the same options.
+    // Name (with its dashes) to whether a value follows. A name means the same in every command that has it.
     let mut takes_value = BTreeMap::new();
-    for arg in Cli::command().get_arguments() {
+    let cli = Cli::command();
+    for arg in cli.get_arguments().chain(cli.get_subcommands().flat_map(clap::Command::get_arguments)) {
         let value = arg.get_action().takes_values();
         takes_value.extend(arg.get_long().map(|name| (format!("--{name}"), value)));
         takes_value.extend(arg.get_short().map(|name| (format!("-{name}"), value)));
@@ -241,8 +262,18 @@ mod tests {
     #[test]
     fn options_work_with_and_without_the_subcommand() {
         for argv in [&["emu", "run", "--seed", "7"][..], &["emu", "--seed", "7"]] {
-            assert_eq!(Cli::try_parse_from(argv).unwrap().into_run_args().seed, Some(7));
+            let Action::Run(args) = Cli::try_parse_from(argv).unwrap().into_action() else { panic!("not a run") };
+            assert_eq!(args.seed, Some(7));
         }
         assert!(Cli::try_parse_from(["emu", "--seed", "7", "run"]).is_err());
+    }
+
+    #[test]
+    fn conformance_takes_its_own_options_with_one_dash_too() {
+        let argv = rewritten(&["emu", "conformance", "-only", "MK-087", "-junit", "f", "-kernel", "k", "-list"]);
+        assert_eq!(argv, ["emu", "conformance", "--only", "MK-087", "--junit", "f", "--kernel", "k", "--list"]);
+        let action = Cli::try_parse_from(argv).unwrap().into_action();
+        assert!(matches!(action, Action::Conformance(conformance::Args { list: true, .. })));
+        assert!(Cli::try_parse_from(["emu", "conformance", "--seed", "7"]).is_err());
     }
 }

@@ -20,6 +20,17 @@ pub const RUN_ABOUT: &str = "\
 Boots a guest: the one of -kernel, or the embedded one. Options may have one dash or two. The same options without \
 `run` do the same.";
 
+pub const CONFORMANCE_ABOUT: &str = "\
+Checks the model against the hardware specification: each statement MK-001 to MK-147 is a test. What a guest can observe \
+runs as code on the emulated processor; what only a probe sees is read through the host's interface as well. \
+docs/conformance.md says more.";
+
+pub const CONFORMANCE_AFTER: &str = "\
+Exit statuses:
+   0  every applicable statement that was run holds
+   1  at least one does not
+   2  bad usage, or the JUnit file could not be written";
+
 pub const AFTER: &str = "Examples, keys and exit statuses: mktme-emu --help";
 
 pub const AFTER_LONG: &str = "\

@@ -10,6 +10,7 @@ pub mod files;
 pub mod help;
 pub mod input;
 pub mod log;
+pub mod modules;
 pub mod outcome;
 pub mod plan;
 pub mod progress;
@@ -19,7 +20,7 @@ pub mod summary;
 pub mod terminal;
 pub mod value;
 
-use args::{Cli, RunArgs};
+use args::{Action, Cli, RunArgs};
 use clap::Parser;
 use outcome::Failure;
 use plan::Plan;
@@ -37,7 +38,10 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if e.use_stderr() { outcome::status::USAGE } else { outcome::status::SUCCESS });
         }
     };
-    let args = cli.into_run_args();
+    let args = match cli.into_action() {
+        Action::Run(args) => *args,
+        Action::Conformance(args) => return conformance::main(&args),
+    };
     let result = if args.machine_show { show_machine(&args) } else { Plan::new(args).and_then(session::run) };
     match result {
         Ok(status) => ExitCode::from(status),

@@ -6,18 +6,21 @@ use crate::console::Console;
 use crate::files::{self, WholeFile};
 use crate::input::Input;
 use crate::log::Log;
+use crate::modules::{self, InitrdFile};
 use crate::outcome::Failure;
 use crate::script::Script;
 use crate::value::{SerialSink, Until};
 use firmware::error::KERNELS;
-use firmware::{Images, MemoryMap, Module};
+use firmware::{Flat, Images, MemoryMap, Mode, Protocol};
 use machine::Config;
 use std::borrow::Cow;
 use std::io::{IsTerminal, stderr, stdout};
 use std::path::Path;
 
-const INITRD_ACCEPTED: &str = "a cpio archive";
+const INITRD_ACCEPTED: &str = "a cpio archive; for Multiboot and PVH kernels FILE [ARGUMENTS], comma-separated";
 const SCRIPT_ACCEPTED: &str = "a console script (docs/cli.md)";
+/// Where a PC's BIOS loads a boot sector.
+const BOOT_SECTOR: u64 = 0x7C00;
 const MACHINE_FILE_ACCEPTED: &str = "a machine file (docs/machine-file.md)";
 /// No script and no machine file is larger.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
@@ -26,7 +29,10 @@ const TEXT_BYTES_MAX: u64 = 16 << 20;
 pub struct Plan {
     pub config: Config,
     pub kernel: Cow<'static, [u8]>,
-    pub initrd: Option<Vec<u8>>,
+    /// As the user wrote it.
+    pub kernel_name: String,
+    pub initrd: Vec<InitrdFile>,
+    pub protocol: Option<Protocol>,
     pub cmdline: String,
     pub until: Vec<Until>,
     pub console: Console,
@@ -48,14 +54,15 @@ impl Plan {
     pub fn new(args: RunArgs) -> Result<Plan> {
         let config = config(&args)?;
         check(&args)?;
+        let protocol = protocol(&args)?;
         let ram = (config.ram_bytes, "all of RAM, -m");
         let kernel = match &args.kernel {
             Some(path) => files::read_image("-kernel", path, ram, KERNELS)?.into(),
             None => Cow::Borrowed(guests::HELLO_MKTME),
         };
         let initrd = match &args.initrd {
-            Some(path) => Some(files::read_image("-initrd", path, ram, INITRD_ACCEPTED)?),
-            None => None,
+            Some(value) => modules::read(value, ram, INITRD_ACCEPTED)?,
+            None => Vec::new(),
         };
         let script = args.input.as_deref().map(read_script).transpose()?;
         let serial_here = args.serial == SerialSink::Stdio;
@@ -66,7 +73,9 @@ impl Plan {
         let dump_dram = args.dump_dram.as_deref().map(|p| WholeFile::create("--dump-dram", p)).transpose()?;
         Ok(Plan {
             kernel,
+            kernel_name: args.kernel.as_deref().map(|p| p.display().to_string()).unwrap_or_default(),
             initrd,
+            protocol,
             cmdline: args.append,
             until: args.until,
             console,
@@ -85,8 +94,13 @@ impl Plan {
 
     /// What is booted.
     pub fn images(&self) -> Images<'_> {
-        let modules = self.initrd.iter().map(|data| Module { name: "initrd", arguments: "", data }).collect();
-        Images { kernel: &self.kernel, modules, cmdline: &self.cmdline, ..Images::default() }
+        Images {
+            kernel: &self.kernel,
+            kernel_name: &self.kernel_name,
+            modules: self.initrd.iter().map(InitrdFile::as_module).collect(),
+            cmdline: &self.cmdline,
+            protocol: self.protocol,
+        }
     }
 
     /// The console input of this run.
@@ -132,6 +146,22 @@ pub fn config(args: &RunArgs) -> Result<Config> {
     setup.exclude = args.tme_exclude.or(setup.exclude);
     MemoryMap::new(config.ram_bytes).map_err(Failure::usage)?;
     Ok(config)
+}
+
+/// `--protocol`, or `--load-addr` and `--entry`.
+fn protocol(args: &RunArgs) -> Result<Option<Protocol>> {
+    let Some(entry) = &args.entry else { return Protocol::from_name(&args.protocol).map_err(Failure::usage) };
+    let mode = entry.parse().map_err(Failure::usage)?;
+    let address = match (args.load_addr, mode) {
+        (Some(address), _) => address,
+        (None, Mode::Real16) => BOOT_SECTOR,
+        (None, _) => {
+            return Err(Failure::usage(format!(
+                "--entry {entry}: needs an address; accepted: --load-addr ADDRESS together with it"
+            )));
+        }
+    };
+    Ok(Some(Protocol::Flat(Flat { address, mode })))
 }
 
 fn check(args: &RunArgs) -> Result<()> {

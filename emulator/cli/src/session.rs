@@ -92,7 +92,7 @@ impl Session {
         session.print_bios(&bios)?;
         if !session.plan.reboot {
             session.plan.kernel = Default::default();
-            session.plan.initrd = None;
+            session.plan.initrd = Vec::new();
         }
         Ok(session)
     }

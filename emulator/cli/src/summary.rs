@@ -22,6 +22,8 @@ pub struct Summary {
     decrypted: u64,
     /// KiB; `None` where the host does not tell.
     peak_kib: Option<u64>,
+    /// Bytes of DRAM that have ever been written.
+    dram_bytes: u64,
     unknown: Vec<String>,
 }
 
@@ -38,6 +40,7 @@ impl Summary {
             encrypted: stats.bytes_encrypted,
             decrypted: stats.bytes_decrypted,
             peak_kib: peak_kib(),
+            dram_bytes: machine.cpu.mem.dram().allocated_bytes(),
             unknown: unknown.to_vec(),
         }
     }
@@ -78,7 +81,12 @@ impl fmt::Display for Summary {
             grouped(self.decrypted)
         )?;
         if let Some(kib) = self.peak_kib {
-            writeln!(f, "  peak memory    {} MiB", kib.div_ceil(1024))?;
+            writeln!(
+                f,
+                "  peak memory    {} MiB, of that {} MiB guest RAM",
+                kib.div_ceil(1024),
+                self.dram_bytes.div_ceil(1 << 20)
+            )?;
         }
         writeln!(f, "  {:<14} {:>16}  {:>18}", "cache lines", "filled", "written back")?;
         let (shown, rest) = self.keys.split_at(self.keys.len().min(KEYID_ROWS));

@@ -34,6 +34,17 @@ pub fn byte_size(text: &str) -> Result<usize, String> {
     bytes.ok_or_else(|| "accepted: a number of bytes, or a number with suffix K, M or G, for example 1M".into())
 }
 
+/// A physical address: hexadecimal with 0x, or decimal with an optional suffix.
+pub fn address(text: &str) -> Result<u64, String> {
+    let value = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        // `from_str_radix` would take a plus sign.
+        Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => u64::from_str_radix(hex, 16).ok(),
+        Some(_) => None,
+        None => scaled(text, &BINARY),
+    };
+    value.ok_or_else(|| "accepted: an address, for example 0x100000 or 1M".into())
+}
+
 /// A count; K, M and G are decimal.
 pub fn count(text: &str) -> Result<u64, String> {
     scaled(text, &DECIMAL)
@@ -153,6 +164,16 @@ mod tests {
         }
         for text in ["", "M", "-1", "+1", "1.5G", "12X", "99999999999T", "é"] {
             assert!(memory_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_hexadecimal_with_0x_and_decimal_otherwise() {
+        for (text, value) in [("0x7C00", 0x7C00), ("0X10", 16), ("16", 16), ("1M", 1 << 20)] {
+            assert_eq!(address(text), Ok(value), "{text}");
+        }
+        for text in ["", "0x", "0x+1", "7C00", "-1"] {
+            assert!(address(text).is_err(), "{text}");
         }
     }
 

@@ -47,4 +47,13 @@ mod tests {
         let numbers: Vec<u16> = super::statements().map(|s| s.number).collect();
         assert_eq!(numbers, (1..=147).collect::<Vec<u16>>());
     }
+
+    #[test]
+    fn every_mutant_names_a_statement_that_has_a_test() {
+        for mutant in x86::mutants::Mutant::ALL {
+            let statement = super::statements().find(|s| s.number == mutant.statement());
+            let runs = statement.is_some_and(|s| matches!(s.check, super::statement::Check::Run(_)));
+            assert!(runs, "{mutant:?}: MK-{:03}", mutant.statement());
+        }
+    }
 }

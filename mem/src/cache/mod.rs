@@ -10,6 +10,7 @@ mod sets;
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::Rng;
+use x86::mutant;
 
 use crate::addr::{LINE_BYTES, LINES_PER_PAGE};
 use crate::config::{CacheModel, Config};
@@ -84,6 +85,9 @@ impl Cache {
     /// Brings a missing line in. A victim is written back before the line is read, which matters when the victim is an
     /// alias of it.
     pub(crate) fn fill(&mut self, controller: &mut Controller, place: Place) -> FramePtr {
+        if mutant!(FillSnoops) {
+            self.write_back_aliases(controller, place);
+        }
         let frame = self.pool.obtain(place.page, place.address.page());
         let line = place.line();
         if self.evict_rate != Rate::NEVER {
@@ -101,7 +105,9 @@ impl Cache {
             }
             Model::Lazy => self.pool.note_holder(frame),
             Model::Off => {
-                self.take_from_owner(controller, place, true);
+                if !mutant!(CacheOffKeepsAliases) {
+                    self.take_from_owner(controller, place, true);
+                }
                 self.pool.note_holder(frame);
             }
         }
@@ -156,7 +162,10 @@ impl Cache {
     /// CLFLUSH of one tag. Nothing to do in `off`: the store is in DRAM, as far as anybody can tell.
     pub(crate) fn flush(&mut self, controller: &mut Controller, place: Place) {
         if !self.is_off() {
-            self.flush_tag(controller, place, true);
+            if mutant!(FlushEveryKeyid) {
+                self.write_back_aliases(controller, place);
+            }
+            self.flush_tag(controller, place, !mutant!(FlushDrops));
         }
     }
 
@@ -172,6 +181,9 @@ impl Cache {
     /// Before an access of the line that bypasses the cache: its tag is flushed; in `off` its copy, whoever owns it. With
     /// `write_back = false`, for a line that is overwritten whole, it is dropped.
     pub(crate) fn bypass(&mut self, controller: &mut Controller, place: Place, write_back: bool) {
+        if mutant!(NontemporalSnoops) {
+            self.write_back_aliases(controller, place);
+        }
         if self.is_off() {
             self.take_from_owner(controller, place, write_back);
         } else {
@@ -300,6 +312,14 @@ impl Cache {
         let bit = line_bit(line);
         let others = self.pool.aliases(frame.0.page_index.get());
         others.filter(|other| *other != frame && other.dirty() & bit != 0).max_by_key(|other| other.bus_page())
+    }
+
+    /// What a coherent cache would do. For mutants.
+    #[cold]
+    fn write_back_aliases(&mut self, controller: &mut Controller, place: Place) {
+        for frame in self.pool.aliases(place.page) {
+            self.pool.write_back(controller, frame, place.line());
+        }
     }
 
     fn flush_tag(&mut self, controller: &mut Controller, place: Place, write_back: bool) {

@@ -1,6 +1,7 @@
 //! The order of the write-backs of WBINVD and WBNOINVD (MC-26).
 
 use rand_chacha::ChaCha20Rng;
+use x86::mutant;
 
 use crate::addr::BusAddr;
 use crate::config::WbOrder;
@@ -32,6 +33,7 @@ impl Orderer {
     pub(super) fn sort(&mut self, controller: &Controller, lines: &mut [Dirty]) {
         lines.sort_unstable_by_key(|dirty| dirty.address);
         match self.order {
+            WbOrder::Ascending if mutant!(WbinvdDescending) => lines.reverse(),
             WbOrder::Ascending => {}
             WbOrder::Descending => lines.reverse(),
             WbOrder::Seeded => {

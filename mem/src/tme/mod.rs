@@ -7,6 +7,7 @@ mod keys;
 mod msr;
 mod program;
 
+use x86::mutant;
 use x86::platform::ResetKind;
 use x86::tme::activate;
 
@@ -185,12 +186,14 @@ impl TmePackage {
         };
         let keyid = self.layout.keyid(address);
         // The exclusion range is for KeyID 0 only, not for KeyIDs in TME mode (MC-12).
-        if keyid == KeyId(0) && self.excluded(address) {
+        let everywhere = mutant!(ExcludeEveryKeyid) && self.excluded(BusAddr(self.layout.mem(address).0));
+        if keyid == KeyId(0) && self.excluded(address) || everywhere {
             return Cipher::Plaintext;
         }
         match self.keys.mode(keyid) {
             KeyMode::Plaintext => Cipher::Plaintext,
             KeyMode::Encrypt(key) => Cipher::Xts(key.schedule()),
+            KeyMode::Tme if mutant!(KeyidBeyondMaxPlaintext) && keyid.0 > self.max_keys() => Cipher::Plaintext,
             KeyMode::Tme if self.activate & activate::BYPASS != 0 => Cipher::Plaintext,
             KeyMode::Tme => Cipher::Xts(platform_key.schedule()),
         }
@@ -219,17 +222,21 @@ impl TmePackage {
     /// Reset (MK specification section 7.3). The random generator goes on where it was (MK-034).
     pub fn reset(&mut self, kind: ResetKind) {
         self.events.push(Event::Reset { kind });
-        if kind == ResetKind::Init {
+        if kind == ResetKind::Init && !mutant!(InitUnlocks) {
             return;
         }
-        if kind == ResetKind::Cold {
+        if kind == ResetKind::Cold && !mutant!(ColdResetKeepsSlot) || mutant!(WarmResetLosesSlot) {
             self.saved_key = None;
         }
         self.activate = 0;
-        self.exclude_mask = 0;
-        self.exclude_base = 0;
+        if !mutant!(WarmResetKeepsExclusion) {
+            self.exclude_mask = 0;
+            self.exclude_base = 0;
+        }
         self.platform_key = None;
-        self.keys.clear();
+        if !mutant!(WarmResetKeepsKeys) {
+            self.keys.clear();
+        }
         self.layout.keyid_bits = 0;
         self.busy_until = Icount(0);
     }

@@ -2,6 +2,7 @@
 
 use crypto::Algorithm;
 use x86::msr;
+use x86::mutant;
 use x86::tme::{activate, capability, exclude};
 
 use super::{LockedWrite, TmePackage};
@@ -96,7 +97,7 @@ impl TmePackage {
     fn keyid_partitioning(&self) -> u64 {
         let (k, p) = (u32::from(self.keyid_bits()), u32::from(self.tdx_reserved_keyid_bits()));
         let keys = |bits: u32| ((1u64 << bits) - 1).min(u64::from(self.max_keys()));
-        let shared = keys(k.saturating_sub(p));
+        let shared = keys(if mutant!(PartitioningIgnoresTdx) { k } else { k.saturating_sub(p) });
         (keys(k) - shared) << 32 | shared
     }
 
@@ -116,35 +117,41 @@ impl TmePackage {
     fn refuse_activate(&self, value: u64) -> Option<ActivateOutcome> {
         let capability = self.features.capability;
         let request = Request::new(value);
-        if self.activate & activate::LOCK != 0 {
+        if self.activate & activate::LOCK != 0 && !mutant!(LockForgotten) {
             return Some(match self.locked_write {
                 LockedWrite::Gp => ActivateOutcome::Refused(3),
                 LockedWrite::Ignore => ActivateOutcome::Ignored,
             });
         }
-        let mut reserved = ACTIVATE_RESERVED;
-        if capability & capability::BYPASS == 0 {
+        let mut reserved = if mutant!(ActivateReservedBits) { 0 } else { ACTIVATE_RESERVED };
+        if mutant!(ActivateLockBitReserved) {
+            reserved |= activate::LOCK;
+        }
+        if capability & capability::BYPASS == 0 && !mutant!(BypassNotEnumerated) {
             reserved |= activate::BYPASS;
         }
         if !self.tdx_partition {
             reserved |= ACTIVATE_TDX_BITS;
         }
-        if self.features.max_keyid_bits() == 0 {
+        if self.features.max_keyid_bits() == 0 && !mutant!(KeyidBitsWithoutTmeMk) {
             reserved |= ACTIVATE_MK_BITS;
         }
         let check = if value & reserved != 0 {
             4
-        } else if request.enable && (request.policy > POLICY_MAX || capability >> request.policy & 1 == 0) {
+        } else if request.enable
+            && (request.policy > POLICY_MAX || capability >> request.policy & 1 == 0)
+            && !mutant!(PolicyNotEnumerated)
+        {
             5
-        } else if request.enable && INTEGRITY_POLICIES.contains(&request.policy) {
+        } else if request.enable && INTEGRITY_POLICIES.contains(&request.policy) && !mutant!(IntegrityPolicy) {
             6
-        } else if request.keyid_bits > u64::from(self.features.max_keyid_bits()) {
+        } else if request.keyid_bits > u64::from(self.features.max_keyid_bits()) && !mutant!(TooManyKeyidBits) {
             7
-        } else if request.keyid_bits > 0 && !request.enable {
+        } else if request.keyid_bits > 0 && !request.enable && !mutant!(KeyidBitsWithoutEnable) {
             8
-        } else if request.tdx_bits > request.keyid_bits {
+        } else if request.tdx_bits > request.keyid_bits && !mutant!(TdxBitsAboveKeyidBits) {
             9
-        } else if request.algs & !(capability & 0xFFFF) != 0 {
+        } else if request.algs & !(capability & 0xFFFF) != 0 && !mutant!(AlgorithmNotEnumerated) {
             10
         } else {
             return None;
@@ -159,27 +166,35 @@ impl TmePackage {
             return ActivateOutcome::LockedOff;
         }
         // W5 and W6 left only the numbers of algorithms without integrity.
-        let key = Algorithm::from_number(request.policy as u32)
-            .and_then(|algorithm| if request.restore { self.restore_key(algorithm) } else { self.make_key(algorithm) });
+        let key = Algorithm::from_number(request.policy as u32).and_then(|algorithm| {
+            let restore = request.restore && !mutant!(RestoreMakesKey);
+            if restore { self.restore_key(algorithm) } else { self.make_key(algorithm) }
+        });
         let Some(key) = key else {
             // MC-09: with k > 0 the write is not committed at all, otherwise without Lock and Enable.
-            if request.keyid_bits == 0 {
+            if request.keyid_bits == 0 || mutant!(EntropyFailureCommits) {
                 self.activate = value & !(activate::LOCK | activate::ENABLE);
+                self.activate |= if mutant!(EntropyFailureLocks) { activate::LOCK } else { 0 };
             }
             return if request.restore { ActivateOutcome::NothingSaved } else { ActivateOutcome::EntropyFailure };
         };
-        if value & activate::SAVE_KEY != 0 {
+        if value & activate::SAVE_KEY != 0 || mutant!(KeyAlwaysSaved) {
             self.saved_key = Some(key.clone());
         }
         self.platform_key = Some(key);
         self.activate = value | activate::LOCK;
         self.layout.keyid_bits = request.keyid_bits as u8;
-        self.keys.clear();
+        if !mutant!(WarmResetKeepsKeys) {
+            self.keys.clear();
+        }
         if request.restore { ActivateOutcome::Restored } else { ActivateOutcome::NewKey }
     }
 
     /// W12, W13.
     fn make_key(&mut self, algorithm: Algorithm) -> Option<DataKey> {
+        if mutant!(TmeKeyConstant) {
+            return Some(DataKey::new(algorithm, &[0x5A; 32], &[0xA5; 32]));
+        }
         let k1 = self.entropy.draw(EntropyStream::TmeKey)?;
         let k2 = self.entropy.draw(EntropyStream::TmeKey)?;
         Some(DataKey::new(algorithm, &k1, &k2))
@@ -201,7 +216,8 @@ impl TmePackage {
         let reserved = !(address_bits | exclude::ENABLE) | EXCLUDE_MASK_RESERVED;
         // MC-11: one run of ones that ends at bit M-1, or no bit at all.
         let run = mask == 0 || mask.wrapping_add(mask & mask.wrapping_neg()) == 1 << self.features.maxphyaddr;
-        if self.activate & activate::LOCK != 0 || value & reserved != 0 || !run {
+        let locked = self.activate & activate::LOCK != 0 && !mutant!(ExcludeUnlocked);
+        if locked || value & reserved != 0 || !run && !mutant!(ExcludeGaps) {
             return None;
         }
         self.exclude_mask = value;
@@ -209,7 +225,8 @@ impl TmePackage {
     }
 
     fn write_exclude_base(&mut self, value: u64) -> Option<()> {
-        if self.activate & activate::LOCK != 0 || value & !self.exclude_address_bits() != 0 {
+        let reserved = if mutant!(ExcludeReservedBits) { 0 } else { !self.exclude_address_bits() };
+        if self.activate & activate::LOCK != 0 || value & reserved != 0 {
             return None;
         }
         self.exclude_base = value;
@@ -218,10 +235,10 @@ impl TmePackage {
 
     /// Not covered by the lock of 982H; writing 0 does nothing (MC-16).
     fn write_clear_saved_key(&mut self, value: u64) -> Option<()> {
-        if value & !CLEAR_SAVED_KEY != 0 {
+        if value & !CLEAR_SAVED_KEY != 0 && !mutant!(ClearSavedKeyReserved) {
             return None;
         }
-        if value & CLEAR_SAVED_KEY != 0 {
+        if value & CLEAR_SAVED_KEY != 0 && !mutant!(SavedKeyNotCleared) {
             self.saved_key = None;
         }
         Some(())
@@ -230,7 +247,7 @@ impl TmePackage {
     /// Match rule of section 3.5 without the KeyID part.
     #[inline]
     pub(super) fn excluded(&self, address: BusAddr) -> bool {
-        if self.exclude_mask & exclude::ENABLE == 0 {
+        if self.exclude_mask & exclude::ENABLE == 0 && !(mutant!(ExcludeDisabled) && self.exclude_mask != 0) {
             return false;
         }
         let mask = self.exclude_mask & self.exclude_address_bits();

@@ -1,6 +1,7 @@
 //! The key-programming half of PCONFIG leaf 0 (MK specification section 4.4, steps 17 to 20). The core does the checks.
 
 use crypto::Algorithm;
+use x86::mutant;
 use x86::tme::pconfig;
 
 use super::TmePackage;
@@ -62,13 +63,20 @@ impl TmePackage {
     ) -> Result<(), ProgramError> {
         if self.busy_attempts > 0 {
             self.busy_attempts -= 1;
+            if mutant!(BusyProgramsAnyway) {
+                self.keys.set(keyid, KeyMode::Tme);
+            }
             return Err(ProgramError::DeviceBusy);
         }
         if self.now < self.busy_until || self.entropy.busy(self.knobs.busy_rate) {
             return Err(ProgramError::DeviceBusy);
         }
         let mask = match command {
+            pconfig::KEYID_SET_KEY_RANDOM if mutant!(RandomIsPseudo) => [[0x5A; 32]; 2],
             pconfig::KEYID_SET_KEY_RANDOM => {
+                if mutant!(EntropyErrorClears) {
+                    self.keys.set(keyid, KeyMode::Tme);
+                }
                 let rng1 = self.entropy.draw(EntropyStream::Pconfig).ok_or(ProgramError::EntropyError)?;
                 let rng2 = self.entropy.draw(EntropyStream::Pconfig).ok_or(ProgramError::EntropyError)?;
                 [rng1, rng2]
@@ -77,11 +85,16 @@ impl TmePackage {
         };
         let mode = match command {
             pconfig::KEYID_SET_KEY_DIRECT | pconfig::KEYID_SET_KEY_RANDOM => {
-                let k1 = std::array::from_fn(|i| key1[i] ^ mask[0][i]);
-                let k2 = std::array::from_fn(|i| key2[i] ^ mask[1][i]);
+                let fields = !(mutant!(RandomIgnoresFields) && command == pconfig::KEYID_SET_KEY_RANDOM);
+                let field = |key: &[u8; 64], i: usize| if fields { key[i] } else { 0 };
+                let (key1, key2) = if mutant!(KeysExchanged) { (key2, key1) } else { (key1, key2) };
+                let k1 = std::array::from_fn(|i| field(key1, i) ^ mask[0][i]);
+                let k2 = std::array::from_fn(|i| field(key2, i) ^ mask[1][i]);
                 KeyMode::Encrypt(Box::new(DataKey::new(algorithm, &k1, &k2)))
             }
+            pconfig::KEYID_CLEAR_KEY if mutant!(ClearKeyKeepsKey) => return Ok(()),
             pconfig::KEYID_CLEAR_KEY => KeyMode::Tme,
+            pconfig::KEYID_NO_ENCRYPT if mutant!(NoEncryptIsTme) => KeyMode::Tme,
             pconfig::KEYID_NO_ENCRYPT => KeyMode::Plaintext,
             _ => return Ok(()),
         };

@@ -77,7 +77,14 @@ macro_rules! equal {
     }};
 }
 
-/// Numbers and bytes in hexadecimal.
+/// Numbers in hexadecimal; bytes of AES blocks as the specification writes them.
 pub fn shown(value: &(impl std::fmt::Debug + ?Sized)) -> String {
-    format!("{value:02x?}")
+    let text = format!("{value:02x?}");
+    match text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
+        Some(bytes) if text.len() >= 16 * 4 && bytes.split(", ").all(|b| b.len() == 2) => {
+            let digits: Vec<&str> = bytes.split(", ").collect();
+            digits.chunks(16).map(|block| block.concat()).collect::<Vec<_>>().join(" ")
+        }
+        _ => text,
+    }
 }

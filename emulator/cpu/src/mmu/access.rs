@@ -6,9 +6,9 @@ use crate::block::LineCheck;
 use crate::operand::canonical;
 use crate::state::{Cpu, slot};
 use mem::{BusAddr, Event, FramePtr, MemType, deny};
-use x86::Exception;
 use x86::cr::{cr0, cr4};
 use x86::segment::sreg;
+use x86::{Exception, mutant};
 
 const PAGE: u64 = 4096;
 const LINE: u64 = 64;
@@ -252,7 +252,7 @@ impl Cpu {
         if keyid.0 != 0 {
             self.mem.events_mut().push(Event::KeyidOnMmio { address: bus, keyid });
         }
-        layout.mem(bus).0
+        if mutant!(KeyidReachesRegisters) { bus.0 } else { layout.mem(bus).0 }
     }
 
     /// Device registers: accesses of 1, 2, 4 or 8 naturally aligned bytes; others are split into bytes. KeyID bits are

@@ -10,7 +10,7 @@ use crate::state::Cpu;
 use mem::{BusAddr, MemType};
 use x86::cr::{cr0, cr4, efer};
 use x86::exception::pf;
-use x86::{Exception, flags};
+use x86::{Exception, flags, mutant};
 
 /// Bits of paging-structure entries.
 mod pte {
@@ -114,6 +114,9 @@ impl Cpu {
         if !nxe && shape.entry == 8 {
             reserved |= pte::NX;
         }
+        if mutant!(Cr3KeyidIgnored) {
+            table = self.mem.layout().mem(BusAddr(table)).0;
+        }
         let mut table_pat = pat_index(self.cr3, false);
         let mut props = prop::W | prop::U;
         let mut path = [(0u64, 0u64, MemType::Wb); 4];
@@ -150,6 +153,9 @@ impl Cpu {
             }
             if !leaf {
                 table = entry & physical & !0xFFF;
+                if mutant!(WalkerIgnoresTableKeyid) {
+                    table = self.mem.layout().mem(BusAddr(table)).0;
+                }
                 table_pat = pat_index(entry, false);
                 continue;
             }
@@ -186,8 +192,16 @@ impl Cpu {
 
     /// Address bits that software outside SEAM may set in a 64-bit paging-structure entry: `M - p` of them (MK-064).
     fn legal_address_bits(&self) -> u64 {
-        let p = self.mem.tme().tdx_reserved_keyid_bits();
-        (1 << u32::from(self.mem.layout().maxphyaddr.saturating_sub(p)).min(63)) - 1
+        let layout = self.mem.layout();
+        if mutant!(BitMNotReserved) {
+            return (1 << 52) - 1;
+        }
+        let p = match self.mem.tme().tdx_reserved_keyid_bits() {
+            _ if mutant!(KeyidReservedInPte) => layout.keyid_bits,
+            _ if mutant!(TdxBitsInPte) => 0,
+            p => p,
+        };
+        (1 << u32::from(layout.maxphyaddr.saturating_sub(p)).min(63)) - 1
     }
 
     fn page_size_allowed(&self, shape: &Shape, shift: u32) -> bool {
@@ -229,6 +243,7 @@ impl Cpu {
             }
             if new != entry {
                 let no_fill = self.no_fill();
+                let at = if mutant!(AccessedBitByKeyid0) { self.mem.layout().mem(BusAddr(at)).0 } else { at };
                 self.mem.write(BusAddr(at), ty, no_fill, &new.to_le_bytes()[..size as usize]);
                 self.settle();
             }

@@ -10,7 +10,7 @@ use crate::exec::system::unknown::Unknown;
 use crate::state::slot;
 use iced_x86::Instruction;
 use mem::TmeFeatures;
-use x86::{Exception, cr::cr4, msr};
+use x86::{Exception, cr::cr4, msr, mutant};
 
 /// Leaf numbers and bits, in manual order.
 mod spec {
@@ -257,7 +257,9 @@ impl Cpu {
             },
             0x15 => [1, spec::TSC_NUMERATOR, spec::CRYSTAL_HZ, 0],
             0x16 => [spec::BASE_MHZ, spec::BASE_MHZ, spec::BUS_MHZ, 0],
-            0x1B if m.has_pconfig && subleaf == 0 => [spec::PCONFIG_TARGETS, spec::TARGET_TME_MK, 0, 0],
+            0x1B if m.has_pconfig && (subleaf == 0 || mutant!(Leaf1bHasNoEnd)) => {
+                [spec::PCONFIG_TARGETS, spec::TARGET_TME_MK, 0, 0]
+            }
             0x8000_0000 => [spec::MAX_EXTENDED, 0, 0, 0],
             0x8000_0001 => self.extended_feature_leaf(),
             0x8000_0002..=0x8000_0004 => {
@@ -270,6 +272,9 @@ impl Cpu {
             }
             0x8000_0006 => [0, 0, self.l2_word(), 0],
             0x8000_0007 => [0, 0, 0, spec::INVARIANT_TSC],
+            0x8000_0008 if mutant!(MaxphyaddrReduced) => {
+                [u32::from(m.maxphyaddr - self.mem.layout().keyid_bits), 0, 0, 0]
+            }
             0x8000_0008 => [u32::from(m.maxphyaddr) | spec::LINEAR_BITS << 8, 0, 0, 0],
             // 3 serial number, 5 MONITOR, 8, 9 DCA, AH PMU, CH, EH-14H, 17H-1AH, 1CH-1EH: nothing there.
             _ => [0; 4],
@@ -340,7 +345,8 @@ impl Cpu {
             | b::SMAP
             | b::CLFLUSHOPT
             | b::CLWB;
-        let tme = if self.model.has_tme { c::TME_EN } else { 0 };
+        let hidden = mutant!(LockedOffHidesTme) && self.mem.tme().activate() & 3 == 1;
+        let tme = if self.model.has_tme && !hidden { c::TME_EN } else { 0 };
         let pconfig = if self.model.has_pconfig { d::PCONFIG } else { 0 };
         let edx = d::FSRM | pconfig | d::IBRS_IBPB | d::STIBP | d::ARCH_CAPABILITIES | d::SSBD;
         [0, ebx, c::UMIP | tme | c::RDPID | c::MOVDIRI | c::MOVDIR64B, edx]

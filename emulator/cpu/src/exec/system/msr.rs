@@ -7,6 +7,7 @@ use crate::operand::canonical;
 use crate::state::{CoreMsrs, slot};
 use iced_x86::Instruction;
 use x86::msr::*;
+use x86::mutant;
 use x86::segment::sreg;
 use x86::{Exception, cr};
 
@@ -247,8 +248,9 @@ impl Cpu {
             }
             MK_TME_CORE_ACTIVATE => {
                 // MC-13: every bit of the written value is reserved.
-                require(self.has_core_activate() && value == 0)?;
-                self.msr.k_core = self.mem.tme().keyid_bits();
+                require(self.has_core_activate() && (value == 0 || mutant!(CoreActivateAnyValue)))?;
+                self.msr.k_core =
+                    if mutant!(CoreActivateStale) { self.msr.k_core } else { self.mem.tme().keyid_bits() };
                 self.told_not_activated = false;
                 // The page-miss handler's address mask changed, and with it the memory types it would find.
                 self.flush_tlb(true);
@@ -306,7 +308,7 @@ impl Cpu {
     /// SDM Vol. 3A, section 12.11.2.3; KeyID bits by MK specification section 3.9 (MK-060).
     fn write_variable_mtrr(&mut self, msr: u32, value: u64) -> Result<(), Exception> {
         use mtrr::spec::{PHYSBASE_RESERVED, PHYSMASK_RESERVED, TYPE};
-        let beyond = !self.range_address_mask();
+        let beyond = !if mutant!(MtrrKeyidBits) { (1 << self.model.maxphyaddr) - 1 } else { self.range_address_mask() };
         let n = (msr - IA32_MTRR_PHYSBASE0) as usize;
         if n & 1 == 0 {
             require(value & (beyond | PHYSBASE_RESERVED) == 0 && valid_mtrr_type(value & TYPE))?;

@@ -7,7 +7,7 @@ use iced_x86::Instruction;
 use mem::{Algorithm, ProgramError};
 use x86::segment::sreg;
 use x86::tme::{activate, pconfig as spec};
-use x86::{Exception, flags};
+use x86::{Exception, flags, mutant};
 
 /// Bits of IA32_TME_ACTIVATE that leaf 0 requires.
 const ACTIVE: u64 = activate::LOCK | activate::ENABLE;
@@ -48,10 +48,11 @@ type Refusal = Option<u64>;
 pub(super) fn pconfig(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
     // 1 to 4. LOCK, 66H, F2H, F3H and VEX do not decode to this instruction.
     if cpu.rflags_system & flags::VM != 0 || !cpu.model.has_pconfig || cpu.cpl > 0 {
-        return Err(Exception::UD);
+        return Err(if mutant!(PconfigAtCpl3) { Exception::GP0 } else { Exception::UD });
     }
     // 6 and 7: leaves 1 and 2 are TSE's, which CPUID.1BH does not list.
-    if cpu.regs[slot::RAX as usize] as u32 != spec::MKTME_KEY_PROGRAM {
+    let leaf = cpu.regs[slot::RAX as usize] as u32;
+    if leaf != spec::MKTME_KEY_PROGRAM && !(mutant!(PconfigTseLeaf) && leaf == 1) {
         return Err(Exception::GP0);
     }
     // 8
@@ -64,7 +65,7 @@ pub(super) fn pconfig(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
     let rbx = cpu.regs[slot::RBX as usize];
     let offset = if long { rbx } else { rbx & 0xFFFF_FFFF };
     let base = cpu.regs[slot::SEG as usize + sreg::DS];
-    if offset.wrapping_add(base) & (spec::STRUCT_ALIGN - 1) != 0 {
+    if offset.wrapping_add(base) & (spec::STRUCT_ALIGN - 1) != 0 && !mutant!(PconfigMisaligned) {
         return Err(Exception::GP0);
     }
     // 10
@@ -82,6 +83,9 @@ pub(super) fn pconfig(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
     };
     cpu.regs[slot::RAX as usize] = status;
     // 20 and 21
+    if mutant!(PconfigKeepsFlags) {
+        return Ok(());
+    }
     cpu.lazy.set(if status == spec::PROG_SUCCESS { 0 } else { flags::ZF });
     Ok(())
 }
@@ -95,7 +99,7 @@ fn check(program: &KeyProgram, active: u64, max_keys: u16, tdx_bits: u32) -> Res
     let k = keyid_bits(active);
     let keyid = u32::from(program.keyid);
     // 11, which never had a code of its own.
-    if program.reserved != 0 {
+    if program.reserved != 0 && !mutant!(PconfigReservedControl) {
         return Err(None);
     }
     // 12
@@ -103,10 +107,15 @@ fn check(program: &KeyProgram, active: u64, max_keys: u16, tdx_bits: u32) -> Res
         return Err(Some(spec::INVALID_PROG_CMD));
     }
     // 13 to 15: a KeyID with one of the `p` topmost bits is a TDX private one.
-    if keyid == 0 || keyid > u32::from(max_keys) || keyid >> k != 0 || keyid >> k.saturating_sub(tdx_bits) != 0 {
+    let tdx_bits = if mutant!(PconfigTdxKeyid) { 0 } else { tdx_bits };
+    let private = keyid >> k.saturating_sub(tdx_bits) != 0;
+    if (keyid == 0 || keyid > u32::from(max_keys) || keyid >> k != 0 || private) && !mutant!(PconfigKeyidRange) {
         return Err(Some(spec::INVALID_KEYID));
     }
     // 16, for all four commands.
+    if mutant!(PconfigAlgorithmUnchecked) && program.command >= spec::KEYID_CLEAR_KEY {
+        return Ok(Algorithm::AesXts128);
+    }
     let allowed = (active >> activate::CRYPTO_ALGS_SHIFT) as u16;
     if program.algorithms.count_ones() != 1 || program.algorithms & allowed == 0 {
         return Err(Some(spec::INVALID_CRYPTO_ALG));
@@ -117,6 +126,9 @@ fn check(program: &KeyProgram, active: u64, max_keys: u16, tdx_bits: u32) -> Res
 /// Steps 17 to 20: the key table is the package's.
 fn key_program(cpu: &mut Cpu, program: &KeyProgram, algorithm: Algorithm) -> u64 {
     let (key1, key2) = (&program.key_field_1, &program.key_field_2);
+    if mutant!(PconfigFlushes) {
+        cpu.mem.wbinvd();
+    }
     let now = cpu.icount();
     let package = cpu.mem.tme_mut().at(mem::Icount(now));
     match package.program_key(mem::KeyId(program.keyid), program.command, algorithm, key1, key2) {
