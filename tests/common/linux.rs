@@ -13,7 +13,7 @@ const TROUBLE: [&str; 7] =
 
 /// A kernel and the file system that goes with it.
 pub struct Kit {
-    dir: PathBuf,
+    pub dir: PathBuf,
     kernel: &'static str,
 }
 
