@@ -26,8 +26,7 @@ die() {
 
 # The build, one program a line: name, source below tests/tcg, options. The options are what the program's code requires;
 # QEMU's test runner uses other optimisation levels for some, which changes nothing in what they print. Left out:
-# test-i386-fprem, which prints 66 MB (QEMU runs it only when asked for slow tests), and signals and linux-test, which need
-# real time.
+# test-i386-fprem, which prints 66 MB (QEMU runs it only when asked for slow tests).
 table='
 test-i386-f2xm1           i386/test-i386-f2xm1.c           -lm
 test-i386-fbstp           i386/test-i386-fbstp.c
@@ -64,6 +63,7 @@ threadcount               multiarch/threadcount.c          -lpthread
 munmap-pthread            multiarch/munmap-pthread.c       -lpthread
 test-mmap                 multiarch/test-mmap.c
 sigbus                    multiarch/sigbus.c
+signals                   multiarch/signals.c              -lpthread -lrt
 '
 
 get_source() {
