@@ -3,6 +3,7 @@
 use crate::addr::{AddressLayout, BusAddr, KeyId, LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES, PAGE_SHIFT};
 use crate::dram::Dram;
 use crate::event::{Event, Events};
+use crate::fault::{Direction, Faults, Transfer, WritebackAction};
 use crate::map::AddressMap;
 use crate::packages::Packages;
 use crate::stats::Stats;
@@ -39,12 +40,14 @@ pub(crate) struct Controller {
     writers: Vec<Option<Box<[u16; LINES_PER_PAGE]>>>,
     /// False with `cache = off`: no write-back can come after another KeyID's access to the line.
     late_write_backs: bool,
+    /// Armed faults; one test for null where a line is transferred.
+    pub(crate) faults: Option<Box<Faults>>,
 }
 
 impl Controller {
     pub(crate) fn new(packages: Packages, map: AddressMap, late_write_backs: bool) -> Self {
         let stats = Stats::new(1 << packages.executing.features().max_keyid_bits());
-        Self { packages, dram: Dram::new(map), stats, map, writers: Vec::new(), late_write_backs }
+        Self { packages, dram: Dram::new(map), stats, map, writers: Vec::new(), late_write_backs, faults: None }
     }
 
     /// The TME state of the executing package.
@@ -97,6 +100,20 @@ impl Controller {
         if mutant!(TweakIgnoresPage) { line % LINES_PER_PAGE as u64 } else { line }
     }
 
+    #[inline]
+    fn transfer(&self, place: Place, direction: Direction) -> Transfer {
+        let transfer = Transfer { page: place.page, line: place.line(), dun: self.dun(place) };
+        match &self.faults {
+            None => transfer,
+            Some(faults) => faults.apply(transfer, direction),
+        }
+    }
+
+    /// True while several addresses reach the same cells.
+    pub(crate) fn aliased(&self) -> bool {
+        self.faults.as_ref().is_some_and(|faults| faults.dram_alias.is_some())
+    }
+
     /// Reads and decrypts one line.
     pub(crate) fn read_line(&mut self, place: Place) -> PlainLine {
         self.note_keyid(place);
@@ -107,10 +124,11 @@ impl Controller {
 
     /// [`read_line`](Self::read_line) without counters and events. Also the number of lines that went through the cipher.
     pub(crate) fn get_line(&self, place: Place) -> (PlainLine, usize) {
-        let cells = self.dram.read(place.page, place.line());
+        let Transfer { page, line, dun } = self.transfer(place, Direction::Read);
+        let cells = self.dram.read(page, line);
         match self.packages.engine(place.page).resolve(place.address) {
             Cipher::Plaintext => (PlainLine::unencrypted(&cells), 0),
-            Cipher::Xts(key) => (key.decrypt_line(self.dun(place), &cells), 1),
+            Cipher::Xts(key) => (key.decrypt_line(dun, &cells), 1),
         }
     }
 
@@ -124,17 +142,27 @@ impl Controller {
 
     /// [`write_line`](Self::write_line) without counters and events. Returns the number of lines that went through the
     /// cipher.
-    pub(crate) fn put_line(&self, place: Place, line: &PlainLine) -> usize {
+    pub(crate) fn put_line(&self, place: Place, plain: &PlainLine) -> usize {
+        let Transfer { page, line, dun } = self.transfer(place, Direction::Write);
         let (cells, encrypted) = match self.packages.engine(place.page).resolve(place.address) {
-            Cipher::Plaintext => (CipherLine::unencrypted(line), 0),
-            Cipher::Xts(key) => (key.encrypt_line(self.dun(place), line), 1),
+            Cipher::Plaintext => (CipherLine::unencrypted(plain), 0),
+            Cipher::Xts(key) => (key.encrypt_line(dun, plain), 1),
         };
-        self.dram.write(place.page, place.line(), &cells);
+        self.dram.write(page, line, &cells);
         encrypted
     }
 
     /// Writes back a cache line: `write_line`, with the events that only write-backs raise.
     pub(crate) fn write_back(&mut self, place: Place, line: &PlainLine) {
+        if let Some(faults) = &self.faults
+            && self.late_write_backs
+        {
+            match faults.write_back(self.layout().mem(place.address).line(), self.layout().keyid(place.address)) {
+                WritebackAction::Pass => {}
+                WritebackAction::Drop => return,
+                WritebackAction::Duplicate => self.write_line(place, line),
+            }
+        }
         if self.late_write_backs && self.events().enabled() {
             self.note_key_switch(place);
         }
@@ -194,6 +222,12 @@ impl Controller {
             *line = self.read_line(place);
             return;
         }
+        if self.faults.is_some() {
+            for (n, line) in lines.iter_mut().enumerate() {
+                *line = self.read_line(nth_line(place, n));
+            }
+            return;
+        }
         self.note_keyid(place);
         let mut cells = [CipherLine::ZERO; LINES_PER_PAGE];
         let cells = &mut cells[..lines.len()];
@@ -215,6 +249,12 @@ impl Controller {
     fn write_run(&mut self, place: Place, lines: &[PlainLine]) {
         if let [line] = lines {
             return self.write_line(place, line);
+        }
+        if self.faults.is_some() {
+            for (n, line) in lines.iter().enumerate() {
+                self.write_line(nth_line(place, n), line);
+            }
+            return;
         }
         self.note_keyid(place);
         self.note_writer(place, lines.len());
@@ -278,6 +318,11 @@ impl Controller {
     pub(crate) fn forget_writers(&mut self) {
         self.writers.clear();
     }
+}
+
+/// The line `n` lines after `place` in its page.
+fn nth_line(place: Place, n: usize) -> Place {
+    Place { address: place.address.offset((n * LINE_BYTES) as u64), ..place }
 }
 
 /// Splits `len` bytes at `address` into pieces that stay inside a page: (address, range of the buffer).

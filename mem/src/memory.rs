@@ -3,18 +3,19 @@
 use x86::mutant;
 use x86::platform::ResetKind;
 
-use crate::addr::{Access, AddressLayout, BusAddr, LINE_BYTES, LineAddr, MemType, PhysAddr};
+use crate::addr::{Access, AddressLayout, BusAddr, KeyId, LINE_BYTES, LineAddr, MemType, PhysAddr};
 use crate::cache::{Cache, line_bit};
 use crate::config::{CacheModel, Config, ConfigError};
 use crate::controller::{Controller, Place, line_pieces, page_pieces};
 use crate::dram::Dram;
 use crate::event::{Event, Events};
+use crate::fault::Faults;
 use crate::frame::FramePtr;
 use crate::hash::StateHasher;
 use crate::map::AddressMap;
 use crate::packages::Packages;
 use crate::stats::Stats;
-use crate::tme::TmePackage;
+use crate::tme::{KeyField, TmePackage};
 
 /// What [`Memory::touch`] found or made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -293,7 +294,8 @@ impl Memory {
             let Some(place) = self.controller.dma_place(at) else { continue };
             let piece = &bytes[range];
             // In `off` another KeyID may own the line.
-            let concerned = self.cache.is_off() && self.cache.pool.aliases(place.page).next().is_some()
+            let concerned = self.cache.is_off()
+                && (self.controller.aliased() || self.cache.pool.aliases(place.page).next().is_some())
                 || self.cache.pool.find(place.page, at.page()).is_some_and(|f| f.resident() | f.code() != 0);
             if concerned {
                 for (at, range) in line_pieces(at, piece.len()) {
@@ -420,6 +422,30 @@ impl Memory {
         self.controller.dram.write_raw(line, cells)
     }
 
+    /// The armed faults, if any.
+    pub fn faults(&self) -> Option<&Faults> {
+        self.controller.faults.as_deref()
+    }
+
+    /// Arms faults, changes them, or disarms single ones. Resets do not touch them.
+    pub fn faults_mut(&mut self) -> &mut Faults {
+        self.cache.expose_all(&mut self.controller);
+        self.controller.faults.get_or_insert_default()
+    }
+
+    /// Disarms every fault, and gives the undisturbed path back its speed.
+    pub fn clear_faults(&mut self) {
+        self.cache.expose_all(&mut self.controller);
+        self.controller.faults = None;
+    }
+
+    /// Flips a bit in the key table of a package (MK specification section 9.11). False, and no change, where there is no such
+    /// package, entry or bit.
+    pub fn keytable_flip(&mut self, package: usize, keyid: KeyId, field: KeyField, bit: u32) -> bool {
+        self.cache.expose_all(&mut self.controller);
+        self.controller.packages.get_mut(package).is_some_and(|tme| tme.flip_key(keyid, field, bit))
+    }
+
     /// Reset of all packages (MK specification section 7.3): cold and warm invalidate the caches without write-back (MC-34),
     /// INIT does not touch them. DRAM survives a warm reset only.
     pub fn reset(&mut self, kind: ResetKind) {
@@ -443,12 +469,15 @@ impl Memory {
         self.cache.pool.recycled
     }
 
-    /// Adds everything that the guest's future depends on: cache, DRAM, TME state. Counters, events and frames are
+    /// Adds everything that the guest's future depends on: cache, DRAM, TME state, armed faults. Counters, events and frames are
     /// host-side and stay out.
     pub fn state_hash(&self, hasher: &mut StateHasher) {
         self.cache.hash(hasher);
         self.dram().hash(hasher);
         self.controller.packages.hash(hasher);
+        if let Some(faults) = self.faults().filter(|faults| faults.armed()) {
+            faults.hash(hasher);
+        }
     }
 
     #[cold]

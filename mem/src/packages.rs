@@ -48,6 +48,11 @@ impl Packages {
         if number == self.number { Some(&self.executing) } else { self.others.get(self.place(number)) }
     }
 
+    pub(crate) fn get_mut(&mut self, number: usize) -> Option<&mut TmePackage> {
+        let place = self.place(number);
+        if number == self.number { Some(&mut self.executing) } else { self.others.get_mut(place) }
+    }
+
     /// Where another package than the executing one is in `others`.
     fn place(&self, number: usize) -> usize {
         if number < self.number { number } else { number - 1 }

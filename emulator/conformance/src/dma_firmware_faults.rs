@@ -1,13 +1,16 @@
 //! 10.8 DMA, firmware, guests, faults.
 
 use crate::harness::layout::{FRAME, FRAME_2};
-use crate::harness::{Asm, Dma, Failure, Power, Program, RAMP, Scenario, Verdict};
+
+use crate::harness::{ACTIVATE, Asm, Dma, Failure, Power, Program, RAMP, Scenario, Verdict};
 use crate::linux::{mk_134, mk_136, mk_137};
 use crate::statement::Env;
 use crate::{check, equal, statements};
 use devices::layout::LAPIC_BASE as LAPIC;
 use iced_x86::code_asm::*;
-use mem::{EntropyStep, EntropyStream, Event, KeyId, MemType};
+use mem::{
+    EntropyStep, EntropyStream, Event, KeyField, KeyId, MemType, PhysAddr, TweakFault, WritebackAction, WritebackFilter,
+};
 use x86::msr;
 
 statements! {
@@ -25,10 +28,10 @@ statements! {
     mk_140 na "a guest from outside" "NOVA with nomktme: 63 CLEAR_KEY PCONFIGs";
     mk_141 GuestAndProbe "dram_flip on a clean uncached line: one garbled block, no exception";
     mk_142 GuestAndProbe "dram_flip on a line dirty in the cache: no effect after write-back";
-    mk_143 na "there is no hook keytable_flip" "keytable_flip on K1: uncached lines garbled, re-programming restores them";
-    mk_144 na "there is no hook dram_alias" "dram_alias: read via the alias and write back: victim bit-identical";
-    mk_145 na "there is no hook writeback_filter" "writeback_filter = drop: old data returns after eviction";
-    mk_146 na "there is no hook tweak_fault" "tweak_fault on writes only: garbled; on both directions: invisible";
+    mk_143 GuestAndProbe "keytable_flip on K1: uncached lines garbled, re-programming restores them";
+    mk_144 GuestAndProbe "dram_alias: read via the alias and write back: victim bit-identical";
+    mk_145 GuestAndProbe "writeback_filter = drop: old data returns after eviction";
+    mk_146 GuestAndProbe "tweak_fault on writes only: garbled; on both directions: invisible";
     mk_147 GuestAndProbe "the hooks that exist change neither CPUID, TSC, the MSRs nor exception counts";
 }
 
@@ -142,6 +145,95 @@ fn mk_142(_: &Env) -> Verdict {
     s.clflush(km1)?;
     equal!(s.dram(FRAME), program.encrypt(FRAME, &DEVICE_DATA), "DRAM after the write-back");
     equal!(s.load(km1)?, DEVICE_DATA, "read after the write-back");
+    Ok(())
+}
+
+/// Every one of the four blocks differs from the ramp's.
+fn garbled(seen: &[u8; 64]) -> bool {
+    seen.chunks(16).zip(RAMP.chunks(16)).all(|(a, b)| a != b)
+}
+
+fn mk_143(_: &Env) -> Verdict {
+    for bit in [0, 77, 127] {
+        let (mut s, program, _, km1) = keyed()?;
+        let cached = s.map(FRAME_2, 1);
+        s.store_flush(cached, &RAMP)?;
+        s.load(cached)?;
+        check!(s.mem().keytable_flip(0, KeyId(1), KeyField::K1, bit), "there is no bit {bit} in K1");
+        equal!(s.load(cached)?, RAMP, "bit {bit}: a cached line");
+        check!(garbled(&s.load(km1)?), "bit {bit}: an uncached line is not garbled");
+        s.clflush(km1)?;
+        s.program(&program)?;
+        equal!(s.load(km1)?, RAMP, "bit {bit}: the line after PCONFIG with the DIRECT key");
+    }
+    Ok(())
+}
+
+fn mk_144(_: &Env) -> Verdict {
+    /// The bit that DRAM ignores; no address of the harness has it.
+    const IGNORED: u64 = 1 << 24;
+    const ALIAS: u64 = FRAME | IGNORED;
+    let mut s = Power::default().reset_state()?;
+    s.mem().faults_mut().dram_alias = Some(IGNORED);
+    s.activate(ACTIVATE)?;
+    let program = Program::simple(1, 0x31);
+    s.program(&program)?;
+    let (victim, alias) = (s.map(FRAME, 1), s.map(ALIAS, 1));
+    s.store_flush(victim, &RAMP)?;
+    let cells = s.dram(FRAME);
+    equal!(cells, program.encrypt(FRAME, &RAMP), "DRAM of the victim");
+    let seen = s.load(alias)?;
+    equal!(seen, program.decrypt(ALIAS, &cells), "read through the alias");
+    check!(garbled(&seen), "the alias reads the victim's plaintext");
+    s.store_flush(alias, &seen)?;
+    equal!(s.dram(FRAME), cells, "DRAM of the victim after the same bytes were written back");
+    equal!(s.load(victim)?, RAMP, "the victim's line");
+    // That the write arrives: it also brings the old contents back once the victim has new ones.
+    s.store_flush(victim, &DEVICE_DATA)?;
+    check!(s.dram(FRAME) != cells, "the victim's new data is not in DRAM");
+    s.store_flush(alias, &seen)?;
+    equal!(s.load(victim)?, RAMP, "the victim's line after a replay through the alias");
+    Ok(())
+}
+
+fn mk_145(_: &Env) -> Verdict {
+    let (mut s, _, _, km1) = keyed()?;
+    let cells = s.dram(FRAME);
+    let line = PhysAddr(FRAME).line();
+    let filter = WritebackFilter { first: line, last: line, keyid: Some(KeyId(1)), action: WritebackAction::Drop };
+    s.mem().faults_mut().writeback_filter = Some(filter);
+    s.store(km1, &DEVICE_DATA)?;
+    equal!(s.load(km1)?, DEVICE_DATA, "read while cached");
+    // Scenario::clflush fails on any exception.
+    s.clflush(km1)?;
+    check!(!s.resident(FRAME, 1), "the line is still cached");
+    equal!(s.dram(FRAME), cells, "DRAM after the eviction");
+    equal!(s.load(km1)?, RAMP, "read after the eviction");
+    s.mem().clear_faults();
+    s.store_flush(km1, &DEVICE_DATA)?;
+    equal!(s.load(km1)?, DEVICE_DATA, "read after an eviction without the fault");
+    Ok(())
+}
+
+fn mk_146(_: &Env) -> Verdict {
+    let fault = |read| Some(TweakFault { xor_mask: 1 << 20, read, write: true });
+    let (mut s, program, _, km1) = keyed()?;
+    let cells = s.dram(FRAME);
+    s.mem().faults_mut().tweak_fault = fault(false);
+    s.store_flush(km1, &RAMP)?;
+    equal!(s.dram(FRAME), program.encrypt(FRAME ^ (1 << 26), &RAMP), "DRAM");
+    check!(garbled(&s.load(km1)?), "a fault on writes only: the line is not garbled");
+    // Both directions from the start, so that no line was written with the right tweak.
+    let mut s = Power::default().reset_state()?;
+    s.mem().faults_mut().tweak_fault = fault(true);
+    s.activate(ACTIVATE)?;
+    s.program(&program)?;
+    let (km0, km1) = (s.map(FRAME_2, 0), s.map(FRAME, 1));
+    for linear in [km0, km1] {
+        s.store_flush(linear, &RAMP)?;
+        equal!(s.load(linear)?, RAMP, "a fault on both directions");
+    }
+    check!(s.dram(FRAME) != cells, "a fault on both directions does not show in DRAM");
     Ok(())
 }
 

@@ -211,6 +211,9 @@ impl Cache {
         if !self.is_off() {
             return;
         }
+        if controller.aliased() {
+            return self.publish_all(controller);
+        }
         for frame in self.pool.aliases(page) {
             for line in bits(frame.dirty() & lines) {
                 self.pool.publish(controller, frame, line);
@@ -341,6 +344,10 @@ impl Cache {
     /// Ends the ownership of a line, in `off`. Blocks decoded from it are parked, so that the next fetch compares them with
     /// what DRAM then holds.
     fn take_from_owner(&mut self, controller: &mut Controller, place: Place, write_back: bool) {
+        if controller.aliased() {
+            // Lines of other addresses may share the cells.
+            return self.give_up_all(controller);
+        }
         let bit = line_bit(place.line());
         let Some(owner) = self.pool.aliases(place.page).find(|frame| frame.resident() & bit != 0) else { return };
         if write_back {

@@ -8,6 +8,19 @@ use crate::hash::StateHasher;
 /// Bytes kept of each key: the longest AES key.
 const KEY_BYTES: usize = 32;
 
+/// A field of a key table entry {mode, alg, K1, K2} (MK specification section 5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyField {
+    /// The data key: bit `n` is bit `n % 8` of byte `n / 8`.
+    K1,
+    /// The tweak key, as K1.
+    K2,
+    /// Bit 0 tells AES-XTS-128 from AES-XTS-256. A 128-bit key has zeros for what a 256-bit key has more.
+    Alg,
+    /// Bit 0 tells ENCRYPT from PLAINTEXT.
+    Mode,
+}
+
 /// A data key and a tweak key, with their schedules expanded once.
 #[derive(Clone)]
 pub struct DataKey {
@@ -39,6 +52,26 @@ impl DataKey {
         &self.schedule
     }
 
+    /// Flips a bit of a key in use or of the algorithm, and expands the keys again. False, and no change, for other bits.
+    pub(crate) fn flip(&mut self, field: KeyField, bit: u32) -> bool {
+        let (byte, mask) = (bit as usize / 8, 1 << (bit % 8));
+        let used = self.algorithm.key_bytes();
+        match field {
+            KeyField::K1 if byte < used => self.k1[byte] ^= mask,
+            KeyField::K2 if byte < used => self.k2[byte] ^= mask,
+            KeyField::Alg if bit == 0 => {
+                self.algorithm = match self.algorithm {
+                    Algorithm::AesXts128 => Algorithm::AesXts256,
+                    Algorithm::AesXts256 => Algorithm::AesXts128,
+                }
+            }
+            _ => return false,
+        }
+        let used = self.algorithm.key_bytes();
+        self.schedule = XtsKey::new(self.algorithm, &self.k1[..used], &self.k2[..used]);
+        true
+    }
+
     /// True for two all-zero keys, which W15 treats as "no saved key".
     pub(crate) fn is_zero(&self) -> bool {
         self.k1 == [0; KEY_BYTES] && self.k2 == [0; KEY_BYTES]
@@ -68,6 +101,8 @@ pub enum KeyMode {
     Plaintext,
     /// A key of its own.
     Encrypt(Box<DataKey>),
+    /// PLAINTEXT by a fault, with the key still in the entry ([`KeyField::Mode`]).
+    FlippedToPlaintext(Box<DataKey>),
 }
 
 /// One entry per KeyID 0 to MK_TME_MAX_KEYS. Entry 0 is fixed to TME mode.
@@ -98,6 +133,26 @@ impl KeyTable {
         }
     }
 
+    /// Flips a bit of an entry that holds a key; false, and no change, for others.
+    pub(crate) fn flip(&mut self, keyid: KeyId, field: KeyField, bit: u32) -> bool {
+        let Some(entry) = self.entries.get_mut(usize::from(keyid.0)) else { return false };
+        if field != KeyField::Mode {
+            return match entry {
+                KeyMode::Encrypt(key) | KeyMode::FlippedToPlaintext(key) => key.flip(field, bit),
+                KeyMode::Tme | KeyMode::Plaintext => false,
+            };
+        }
+        *entry = match std::mem::take(entry) {
+            KeyMode::Encrypt(key) if bit == 0 => KeyMode::FlippedToPlaintext(key),
+            KeyMode::FlippedToPlaintext(key) if bit == 0 => KeyMode::Encrypt(key),
+            other => {
+                *entry = other;
+                return false;
+            }
+        };
+        true
+    }
+
     pub(crate) fn clear(&mut self) {
         self.entries.fill(KeyMode::Tme);
     }
@@ -110,6 +165,10 @@ impl KeyTable {
                 KeyMode::Plaintext => hasher.u64(1),
                 KeyMode::Encrypt(key) => {
                     hasher.u64(2);
+                    key.hash(hasher);
+                }
+                KeyMode::FlippedToPlaintext(key) => {
+                    hasher.u64(3);
                     key.hash(hasher);
                 }
             }

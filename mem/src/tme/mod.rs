@@ -13,7 +13,7 @@ use x86::tme::activate;
 
 pub use entropy::{EntropyStep, EntropyStream};
 pub(crate) use entropy::{eviction_generator, write_back_generator};
-pub use keys::{DataKey, KeyMode, KeyTable};
+pub use keys::{DataKey, KeyField, KeyMode, KeyTable};
 pub use program::ProgramError;
 
 use crate::addr::{AddressLayout, BusAddr, Icount, KeyId};
@@ -191,7 +191,7 @@ impl TmePackage {
             return Cipher::Plaintext;
         }
         match self.keys.mode(keyid) {
-            KeyMode::Plaintext => Cipher::Plaintext,
+            KeyMode::Plaintext | KeyMode::FlippedToPlaintext(_) => Cipher::Plaintext,
             KeyMode::Encrypt(key) => Cipher::Xts(key.schedule()),
             KeyMode::Tme if mutant!(KeyidBeyondMaxPlaintext) && keyid.0 > self.max_keys() => Cipher::Plaintext,
             KeyMode::Tme if self.activate & activate::BYPASS != 0 => Cipher::Plaintext,
@@ -217,6 +217,14 @@ impl TmePackage {
     /// Fault hook: the next `attempts` key programmings find the key table locked.
     pub fn hold_key_table(&mut self, attempts: u32) {
         self.busy_attempts = attempts;
+    }
+
+    /// Fault hook: flips a bit of an entry of the key table. For KeyID 0, of the TME key in use, not of the retained one.
+    pub(crate) fn flip_key(&mut self, keyid: KeyId, field: KeyField, bit: u32) -> bool {
+        match &mut self.platform_key {
+            Some(key) if keyid == KeyId(0) => key.flip(field, bit),
+            _ => self.keys.flip(keyid, field, bit),
+        }
     }
 
     /// Reset (MK specification section 7.3). The random generator goes on where it was (MK-034).
