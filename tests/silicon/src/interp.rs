@@ -90,7 +90,12 @@ mod pte {
 mod selector {
     pub const KERNEL_CS: u16 = 0x10;
     pub const TSS: u16 = 0x40;
+    pub const CPUNODE: u16 = 0x78;
 }
+
+/// Linux's per-CPU segment for GETCPU: read-only data, DPL 3, base 0. Its limit holds the CPU's number, which is not known
+/// here; the generator keeps its selector out of what would show that. A load of it must succeed.
+const CPUNODE_DESCRIPTOR: u64 = 0x0040_F500_0000_0000;
 
 /// Linux's descriptors, in GDT order from selector 8 on.
 const DESCRIPTORS: [u64; 6] = [
@@ -202,6 +207,7 @@ impl Interpreter {
         for (i, d) in DESCRIPTORS.into_iter().enumerate() {
             self.store(place::GDT + 8 + 8 * i as u64, d);
         }
+        self.store(place::GDT + u64::from(selector::CPUNODE), CPUNODE_DESCRIPTOR);
         // Busy 64-bit TSS with RSP0.
         let base = SYSTEM + place::TSS;
         let low = 0x0000_8B00_0000_0067 | (base & 0xFF_FFFF) << 16 | base >> 24 << 56;
