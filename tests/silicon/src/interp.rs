@@ -9,54 +9,8 @@ use cpu::run::Stop;
 use cpu::state::TableRegister;
 use mem::{BusAddr, KeyId, MemType, Memory, PhysAddr, TmeProfile};
 use x86::cr::{cr0, cr4, efer};
-use x86::platform::{Platform, Signal, VirtualTime};
+use x86::platform::NoBoard;
 use x86::segment::{Segment, ar, sreg};
-
-/// A board with nothing on it.
-struct EmptyBoard;
-
-impl Platform for EmptyBoard {
-    fn port_read(&mut self, _: VirtualTime, _: usize, _: u16, _: u8) -> u32 {
-        u32::MAX
-    }
-    fn port_write(&mut self, _: VirtualTime, _: usize, _: u16, _: u8, _: u32) {}
-    fn mmio_read(&mut self, _: VirtualTime, _: usize, _: u64, _: u8) -> u64 {
-        u64::MAX
-    }
-    fn mmio_write(&mut self, _: VirtualTime, _: usize, _: u64, _: u8, _: u64) {}
-    fn apic_msr_read(&mut self, _: VirtualTime, _: usize, _: u32) -> Option<u64> {
-        None
-    }
-    fn apic_msr_write(&mut self, _: VirtualTime, _: usize, _: u32, _: u64, _: u64) -> Option<()> {
-        None
-    }
-    fn cr8(&self, _: usize) -> u8 {
-        0
-    }
-    fn set_cr8(&mut self, _: VirtualTime, _: usize, _: u8) {}
-    fn next_event(&self) -> Option<VirtualTime> {
-        None
-    }
-    fn advance(&mut self, _: VirtualTime) {}
-    fn interrupt_pending(&self, _: usize) -> bool {
-        false
-    }
-    fn acknowledge_interrupt(&mut self, _: VirtualTime, _: usize) -> Option<u8> {
-        None
-    }
-    fn nmi_pending(&self, _: usize) -> bool {
-        false
-    }
-    fn take_nmi(&mut self, _: usize) -> bool {
-        false
-    }
-    fn take_signal(&mut self) -> Option<Signal> {
-        None
-    }
-    fn signal_pending(&self) -> bool {
-        false
-    }
-}
 
 /// Physical addresses. System structures are supervisor pages at [`SYSTEM`] plus these.
 mod place {
@@ -151,7 +105,7 @@ impl Interpreter {
                 .map_err(|e| e.to_string())?;
         }
         let model = CpuModel::new(&profile.features(), 1, cache_bytes, cache_ways);
-        let cpu = Cpu::new(0, model, Box::new(memory), Box::new(EmptyBoard), 1_000_000_000);
+        let cpu = Cpu::new(0, model, Box::new(memory), Box::new(NoBoard), 1_000_000_000);
         let mut this = Interpreter { cpu, memory: zero_arena(), code: vec![0xCC; CODE_BYTES], used: (0, 0) };
         this.build_tables();
         this.enter_user_mode();
