@@ -2,11 +2,11 @@
 # Builds ./mktme_demo, a kernel module for the kernel of ./build.sh and a program that uses it, into guests/linux/work:
 #   mktme_demo.ko    the module
 #   mktme_user       the program, static
-#   module.cpio      both, to be appended to initramfs.cpio (the kernel unpacks both)
+#   module.cpio      both, and ./init, to be appended to initramfs.cpio (the kernel unpacks both)
 #   module-initramfs.cpio   initramfs.cpio and module.cpio: the initrd of `guest.run=mktme-...`
 #
-# Needs gcc 12, make and apt-get; no root, nothing is installed: Debian's linux-headers packages are unpacked below work/headers,
-# and their Makefiles made to look there. HEADERS=/path/to/root, with usr/src/linux-headers-... and usr/lib/linux-kbuild-...
+# Needs gcc 12, make and apt-get; no root, nothing is installed: Debian's linux-headers packages are unpacked below
+# work/headers, and their Makefiles made to look there. HEADERS=/path/to/root, with usr/src/linux-headers-... and usr/lib/linux-kbuild-...
 # below it, keeps it off the network.
 set -euo pipefail
 export LC_ALL=C
@@ -82,6 +82,8 @@ build_program() {
 }
 
 archive() {
+    # An initramfs.cpio from before guest.run=mktme-... has another one.
+    file init $((0755)) "$here/init"
     directory lib
     directory lib/modules
     file lib/modules/mktme_demo.ko $((0644)) "$work/mktme_demo.ko"
@@ -89,7 +91,18 @@ archive() {
     end_of_archive
 }
 
+# Everything that the result depends on, but for the compiler.
+inputs() {
+    (cd "$here" && sha256sum init cpio.sh module.sh mktme_demo/Kbuild mktme_demo/*.[ch] mktme_demo/user/*.[ch] \
+        work/kernel.package work/initramfs.cpio)
+}
+
 [ -s "$work/vmlinuz" ] && [ -s "$work/initramfs.cpio" ] || "$here/build.sh"
+if [ -s "$work/module-initramfs.cpio" ] && [ "$(cat "$work/module.inputs" 2>/dev/null)" = "$(inputs)" ]; then
+    echo "module:    up to date"
+    exit
+fi
+rm -f "$work/module.inputs"
 release=$(kernel_release "$work/vmlinuz")
 get_headers
 build_module
@@ -97,5 +110,6 @@ build_program
 archive >"$work/module.cpio"
 cat "$work/initramfs.cpio" "$work/module.cpio" >"$work/module-initramfs.cpio.new"
 mv "$work/module-initramfs.cpio.new" "$work/module-initramfs.cpio"
+inputs >"$work/module.inputs"
 echo "module:    mktme_demo for $release"
 ls -l "$work/mktme_demo.ko" "$work/mktme_user" "$work/module-initramfs.cpio"

@@ -149,7 +149,7 @@ static struct page *page_at(unsigned long address)
 	return region->pages[(address - vma->vm_start) >> PAGE_SHIFT];
 }
 
-static void mktme_read(struct page *page, void *buffer)
+static noinline void mktme_kernel_read(struct page *page, void *buffer)
 {
 	void *mapping = kmap_keyid(page, mktme_page_keyid(page));
 
@@ -157,7 +157,7 @@ static void mktme_read(struct page *page, void *buffer)
 	kunmap_keyid(mapping);
 }
 
-static void mktme_write(struct page *page, const void *buffer)
+static noinline void mktme_kernel_write(struct page *page, const void *buffer)
 {
 	void *mapping = kmap_keyid(page, mktme_page_keyid(page));
 
@@ -174,13 +174,13 @@ static int page_access(struct page *page, u32 operation, void *buffer, u32 wrong
 		if (wrong == MKTME_MISTAKE_DIRECT_MAP)
 			mktme_direct_map_read(page, buffer);
 		else
-			mktme_read(page, buffer);
+			mktme_kernel_read(page, buffer);
 		return 0;
 	case MKTME_PAGE_WRITE:
 		if (wrong == MKTME_MISTAKE_DIRECT_MAP)
 			mktme_direct_map_write(page, buffer);
 		else
-			mktme_write(page, buffer);
+			mktme_kernel_write(page, buffer);
 		return 0;
 	case MKTME_PAGE_DMA_READ:
 	case MKTME_PAGE_DMA_WRITE:

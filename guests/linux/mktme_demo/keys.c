@@ -35,7 +35,7 @@ static struct mktme_key_program *program;
 static cpumask_var_t leads; /* one processor of each package */
 static atomic64_t programmed, retried;
 
-static void program_here(void *job)
+static void mktme_program_key(void *job)
 {
 	struct mktme_program_job *at = job;
 
@@ -104,7 +104,7 @@ int mktme_key_alloc(struct mktme_demo_key *key)
 	for (keyid = 1; keyid <= mktme_tme.keyids; keyid++) {
 		if (table[keyid].in_use)
 			continue;
-		error = program_key(keyid, key, program_here);
+		error = program_key(keyid, key, mktme_program_key);
 		if (!error) {
 			table[keyid].in_use = true;
 			key->keyid = keyid;
@@ -132,7 +132,7 @@ int mktme_key_replace(const struct mktme_demo_key *key, bool even_in_use)
 	if (!taken(key->keyid))
 		error = -ENOKEY;
 	else if (!atomic_read(&table[key->keyid].pages))
-		error = program_key(key->keyid, key, program_here);
+		error = program_key(key->keyid, key, mktme_program_key);
 	else if (even_in_use)
 		error = program_key(key->keyid, key, mktme_rekey_dirty);
 	else
@@ -152,7 +152,7 @@ int mktme_key_free(u16 keyid)
 	else if (atomic_read(&table[keyid].pages))
 		error = -EBUSY;
 	else
-		error = program_keyid(keyid, KEYID_CLEAR_KEY, NULL, program_here);
+		error = program_keyid(keyid, KEYID_CLEAR_KEY, NULL, mktme_program_key);
 	if (!error)
 		table[keyid].in_use = false;
 	mutex_unlock(&lock);
