@@ -6,8 +6,8 @@
 #   module-initramfs.cpio   initramfs.cpio and module.cpio: the initrd of `guest.run=mktme-...`
 #
 # Needs gcc 12, make and apt-get; no root, nothing is installed: Debian's linux-headers packages are unpacked below
-# work/headers, and their Makefiles made to look there. HEADERS=/path/to/root, with usr/src/linux-headers-... and usr/lib/linux-kbuild-...
-# below it, keeps it off the network.
+# work/headers, and their Makefiles made to look there. HEADERS=/path/to/root, with usr/src/linux-headers-... and
+# usr/lib/linux-kbuild-... below it, keeps it off the network.
 set -euo pipefail
 export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
@@ -40,13 +40,15 @@ get_headers() {
     local version
     headers=$work/headers
     version=$(cat "$work/kernel.package")
-    [ "$(cat "$headers/complete" 2>/dev/null)" != "$version" ] || return 0
+    [ "$(cat "$headers/complete" 2>/dev/null)" != "$version in $headers" ] || return 0
     rm -rf "$headers"
     mkdir -p "$headers"
     if [ -n "${HEADERS:-}" ]; then
         [ -d "$HEADERS/usr/src/linux-headers-$release" ] || die "HEADERS=$HEADERS: no usr/src/linux-headers-$release below it"
         cp -a "$HEADERS/usr" "$headers/"
     else
+        # A kernel that was not fetched has the name of its file there.
+        [[ $version == linux-image-* ]] || die "the kernel is $version; set HEADERS to the root of its unpacked headers"
         add_package "linux-headers-$release"
         [ "${package##* }" = "${version##* }" ] ||
             die "the kernel is of version ${version##* }, the headers are of ${package##* }; run build.sh again"
@@ -57,7 +59,7 @@ get_headers() {
         rm -rf "$work/download" "$work/unpack"
     fi
     sed -i "s|/usr/src/|$headers/usr/src/|" "$headers/usr/src/linux-headers-$release/Makefile"
-    echo "$version" >"$headers/complete"
+    echo "$version in $headers" >"$headers/complete"
 }
 
 build_module() {
@@ -67,11 +69,11 @@ build_module() {
     rm -rf "$build"
     mkdir -p "$build"
     cp "$here"/mktme_demo/*.[ch] "$here/mktme_demo/Kbuild" "$build/"
-    # Lines of the log that say that the compiler is not the very one of the kernel, or that there is no vmlinux, are no errors.
     LD_LIBRARY_PATH=$headers/usr/lib/x86_64-linux-gnu:$headers/lib/x86_64-linux-gnu \
         make -C "$headers/usr/src/linux-headers-$release" M="$build" CC="$compiler" modules >"$log" 2>&1 ||
         die "the module does not build: $(grep -E 'error|Error|\*\*\*' "$log" | head -n 20)"
-    ! grep -q 'warning: ' <(grep -v 'the compiler differs' "$log") || die "warnings: $(grep -A 3 'warning: ' "$log")"
+    # kbuild warns if the compiler is not the very one that built the kernel.
+    ! grep -v 'warning: the compiler differs' "$log" | grep -q 'warning: ' || die "warnings: $(grep -A 3 'warning: ' "$log")"
     # Debugging information is twelve times the module; symbols stay.
     strip --strip-debug -o "$work/mktme_demo.ko" "$build/mktme_demo.ko"
 }
