@@ -58,6 +58,7 @@ impl Machine {
             cache_ways: config.cache_ways,
             wb_order: config.wb_order,
             evict_rate: config.evict_rate,
+            prefetch: config.prefetch,
             packages: config.packages,
             knobs: config.knobs,
             seed: config.seed,
@@ -74,6 +75,7 @@ impl Machine {
         let board = Board::new(chipset);
         let mut model = CpuModel::new(&features, 1, config.cache_bytes as u32, config.cache_ways as u32);
         model.pconfig_legacy_codes = config.pconfig_legacy_codes;
+        model.core_override = config.core_override;
         let cpu = Cpu::new(0, model, Box::new(memory), Box::new(board.clone()), config.ips);
         Ok(Machine { cpu, board, config, map })
     }
