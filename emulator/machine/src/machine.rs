@@ -9,9 +9,10 @@ use cpu::run::Stop;
 use cpu::state::Activity;
 use devices::{Chipset, ChipsetConfig};
 use firmware::{Bios, BootInfo, Images, LoadError, MemoryMap, SetupError};
-use mem::Memory;
+use mem::{Event, Memory};
 use std::cell::RefMut;
 use x86::platform::{ResetKind, Signal, VirtualTime};
+use x86::tme::activate;
 
 /// A machine.
 pub struct Machine {
@@ -89,7 +90,12 @@ impl Machine {
 
     /// Loads images through the encrypted datapath and puts the processor at their entry.
     pub fn boot(&mut self, bios: &mut Bios, images: &Images) -> Result<BootInfo, LoadError> {
-        firmware::boot(&mut FirmwareCpu(&mut self.cpu), bios, images)
+        let info = firmware::boot(&mut FirmwareCpu(&mut self.cpu), bios, images)?;
+        let tme = self.cpu.mem.tme();
+        if tme.features().has_tme && tme.activate() & activate::LOCK == 0 {
+            self.cpu.mem.events_mut().push(Event::UnlockedAtOsStart);
+        }
+        Ok(info)
     }
 
     pub fn config(&self) -> &Config {
@@ -133,6 +139,14 @@ impl Machine {
         let exit = self.run(limit);
         self.board.set_horizon(None);
         if exit == Exit::Icount && self.cpu.icount() < icount { Exit::Time } else { exit }
+    }
+
+    /// INIT: registers and local APICs; the board, DRAM, caches and the state of memory encryption stay (spec 7.3, MC-34). The
+    /// BIOS at the reset vector then goes on where the guest left word, in real mode. False: nowhere, and a BIOS resets the
+    /// platform then.
+    pub fn init(&mut self) -> bool {
+        self.reset(ResetKind::Init);
+        firmware::resume(&mut FirmwareCpu(&mut self.cpu))
     }
 
     /// Performs a platform reset: registers, board, memory side (spec 7.3).
