@@ -172,13 +172,11 @@ impl Machine {
                 let (policy, bits) = ([0, 0, 2, 1][(r & 3) as usize], r >> 8 & 7);
                 let partition = if r >> 16 & 7 == 0 { (r >> 20 & 3) << 36 } else { 0 };
                 let algorithms = [5, 4, 1, 0][(r >> 24 & 3) as usize] << 48;
-                let low = r >> 28 & 0b1100 | 2 | u64::from(r >> 40 & 7 != 0) * 2;
-                low & !(u64::from(r >> 44 & 15 == 0) << 1)
-                    | policy << 4
-                    | (r >> 48 & 1) << 31
-                    | if low & 2 != 0 { bits << 32 | partition | algorithms } else { 0 }
+                let enable = r >> 44 & 15 != 0;
+                let flags = (r >> 28 & 0b1100) | u64::from(enable) << 1 | policy << 4 | (r >> 48 & 1) << 31;
+                flags | if enable { bits << 32 | partition | algorithms } else { 0 }
             }
-            naive::EXCLUDE_MASK => address_bits & u64::MAX << (12 + r % (m - 11)) | (r >> 40 & 1) << 11,
+            naive::EXCLUDE_MASK => address_bits & (u64::MAX << (12 + r % (m - 11))) | (r >> 40 & 1) << 11,
             naive::EXCLUDE_BASE => r & address_bits,
             naive::CLEAR_SAVED_KEY => r >> 60 & 1,
             _ => 0,
@@ -265,7 +263,7 @@ impl Machine {
                 let at = layout::FRAME + random.below((layout::RAM_BYTES - layout::FRAME) / 256) * 256;
                 (at, Some(BusAddr(at)))
             }
-            9 => (layout::RAM_BYTES + random.below((1 << 30) - layout::RAM_BYTES) & !0xFF, None),
+            9 => ((layout::RAM_BYTES + random.below((1 << 30) - layout::RAM_BYTES)) & !0xFF, None),
             10 => (random.next() & 0x7FFF_FFFF_FF00 | 1 << 46, None),
             _ => (random.next() | 1 << 63, None),
         }
