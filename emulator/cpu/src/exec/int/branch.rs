@@ -36,6 +36,13 @@ fn less(lazy: &Lazy) -> bool {
     ((lazy.res ^ lazy.x) >> 63 ^ lazy.c ^ lazy.c >> 1) & 1 != 0
 }
 
+/// An op that ends a block or a line of it, after which no other op follows at once.
+pub trait End: 'static {
+    /// The op's own handler.
+    const HANDLER: Handler;
+    fn end(cpu: &mut Cpu, op: At);
+}
+
 /// Enters a block at `rip`, or asks the run loop to.
 #[inline(always)]
 fn enter(cpu: &mut Cpu, header: &'static BlockHeader, rip: u64, link: Option<&'static Link>) {
@@ -78,12 +85,14 @@ fn unlinked(cpu: &mut Cpu, link: &'static Link, rip: u64) {
 }
 
 /// JMP rel
+#[inline]
 fn jmp<const CROSS: bool>(cpu: &mut Cpu, op: At) {
     let rip = cpu.regs[RIP].wrapping_add(op.imm);
     follow::<CROSS>(cpu, &op.links().taken, rip)
 }
 
 /// Jcc rel
+#[inline]
 fn jcc<const CC: u8, const CROSS: bool>(cpu: &mut Cpu, op: At) {
     if condition::<CC>(&cpu.lazy) {
         let rip = cpu.regs[RIP].wrapping_add(op.imm);
@@ -94,6 +103,7 @@ fn jcc<const CC: u8, const CROSS: bool>(cpu: &mut Cpu, op: At) {
 }
 
 /// The end of a block that no instruction ends: the next one belongs to another block. `ip_off` is its offset, `len` is 0.
+#[inline]
 fn fall<const CROSS: bool>(cpu: &mut Cpu, op: At) {
     let rip = op.ip(cpu);
     follow::<CROSS>(cpu, &op.links().fall, rip)
@@ -216,6 +226,38 @@ fn ret<P: Policy>(cpu: &mut Cpu, op: At) {
     jump_to(cpu, rip)
 }
 
+macro_rules! ends {
+    ($($(#[$doc:meta])* $name:ident $(<$(const $g:ident: $t:ty),*>)? = $f:expr;)*) => {
+        $(
+            $(#[$doc])*
+            pub struct $name$(<$(const $g: $t),*>)?;
+
+            impl$(<$(const $g: $t),*>)? End for $name$(<$($g),*>)? {
+                const HANDLER: Handler = $f;
+                #[inline(always)]
+                fn end(cpu: &mut Cpu, op: At) {
+                    $f(cpu, op)
+                }
+            }
+        )*
+    };
+}
+
+ends! {
+    /// Jcc rel
+    Jcc<const CC: u8, const CROSS: bool> = jcc::<CC, CROSS>;
+    /// JMP rel
+    Jmp<const CROSS: bool> = jmp::<CROSS>;
+    /// CALL rel
+    Call<const CROSS: bool> = call::<CROSS, Fast>;
+    /// RET
+    Ret = ret::<Fast>;
+    /// See [`fall_handler`].
+    Fall<const CROSS: bool> = fall::<CROSS>;
+    /// See [`next_line`].
+    NextLine = next_line;
+}
+
 fn jcc_for<const CC: u8>(cross: bool) -> Handler {
     if cross { jcc::<CC, true> } else { jcc::<CC, false> }
 }
@@ -233,6 +275,7 @@ pub fn call_handler(cross: bool) -> Handler {
     if cross { call::<true, Fast> } else { call::<false, Fast> }
 }
 
+/// The end of a block that no instruction ends.
 pub fn fall_handler(cross: bool) -> Handler {
     if cross { fall::<true> } else { fall::<false> }
 }
@@ -245,6 +288,7 @@ pub const RET: Handler = ret::<Fast>;
 
 /// A block goes on in another line: [`crate::op::Op::imm`] has the line's bit, of the page the block is in. Fetching it
 /// touches the cache (design D2), which a resident line with valid code makes a no-op. The frame is in the next slot.
+#[inline]
 pub fn next_line(cpu: &mut Cpu, op: At) {
     if op.frame().exec_ok() & op.imm != op.imm {
         return leave_before(cpu, op);
