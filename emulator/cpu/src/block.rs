@@ -70,7 +70,7 @@ struct CodeLine {
 pub struct BlockCache {
     slots: Slots,
     entries: Vec<Entry>,
-    by_address: HashMap<(u64, ModeKey), u32>,
+    by_address: HashMap<(u64, ModeKey), &'static BlockHeader>,
     /// By bus address of the line.
     lines: HashMap<u64, CodeLine>,
     /// Instructions that cold ops execute, by [`Op::imm`].
@@ -184,7 +184,7 @@ pub enum LineCheck {
 impl BlockCache {
     /// The valid block at a bus address, if it was decoded before.
     pub fn lookup(&self, bus: u64, key: ModeKey) -> Option<&'static BlockHeader> {
-        self.by_address.get(&(bus, key)).map(|&n| self.entries[n as usize].header)
+        self.by_address.get(&(bus, key)).copied()
     }
 
     /// True when so much is cached that everything should be dropped before the next block is made.
@@ -206,7 +206,7 @@ impl BlockCache {
     ) -> &'static BlockHeader {
         let header = self.slots.push_block(block, items);
         self.entries.push(Entry { header, bus: block.bus, key: block.key });
-        self.by_address.insert((block.bus, block.key), block.number);
+        self.by_address.insert((block.bus, block.key), header);
         let page = block.bus & !0xFFF;
         for line in bits(block.all_lines) {
             self.lines
@@ -254,7 +254,7 @@ impl BlockCache {
     fn kill(&mut self, number: u32) {
         let e = &self.entries[number as usize];
         e.header.kill();
-        if self.by_address.get(&(e.bus, e.key)) == Some(&number) {
+        if self.by_address.get(&(e.bus, e.key)).is_some_and(|header| header.number == number) {
             self.by_address.remove(&(e.bus, e.key));
         }
     }

@@ -186,14 +186,18 @@ pub struct Slots {
     chunks: Vec<&'static [SlotCell]>,
     chunk: usize,
     used: usize,
+    /// Slots in the chunks before `chunk`.
+    before: usize,
 }
 
-const CHUNK: usize = 1 << 14;
+/// Slots of the first chunk, enough for small guests, and of the others.
+const FIRST_CHUNK: usize = 1 << 13;
+const CHUNK: usize = mem::huge::HUGE_PAGE / size_of::<SlotCell>();
 
 impl Slots {
     /// Slots handed out since the last [`Slots::clear`].
     pub fn len(&self) -> usize {
-        self.chunk * CHUNK + self.used
+        self.before + self.used
     }
 
     pub fn is_empty(&self) -> bool {
@@ -204,19 +208,26 @@ impl Slots {
     pub fn clear(&mut self) {
         self.chunk = 0;
         self.used = 0;
+        self.before = 0;
     }
 
     /// Copies a block in.
     pub fn push_block(&mut self, block: &Block, items: &[Item]) -> &'static BlockHeader {
-        assert!(!items.is_empty() && items.len() + 2 <= CHUNK);
+        assert!(!items.is_empty() && items.len() + 2 <= FIRST_CHUNK);
         let need = 2 + items.len();
-        if self.chunk < self.chunks.len() && self.used + need > CHUNK {
+        if let Some(chunk) = self.chunks.get(self.chunk)
+            && self.used + need > chunk.len()
+        {
+            self.before += chunk.len();
             self.chunk += 1;
             self.used = 0;
         }
         if self.chunk == self.chunks.len() {
-            self.chunks.push(Box::leak((0..CHUNK).map(|_| SlotCell(Cell::new([0; 4]))).collect::<Box<[_]>>()));
-            self.used = 0;
+            let empty = || SlotCell(Cell::new([0; 4]));
+            self.chunks.push(match self.chunk {
+                0 => Box::leak(std::iter::repeat_with(empty).take(FIRST_CHUNK).collect::<Box<[_]>>()),
+                _ => mem::huge::leak(CHUNK, empty),
+            });
         }
         let at = self.chunks[self.chunk][self.used..self.used + need].as_ptr().cast_mut();
         self.used += need;
