@@ -7,7 +7,7 @@
 
 use crate::ExecFn;
 use crate::mode::Mode;
-use crate::op::{BlockHeader, Op, Slots};
+use crate::op::{BlockHeader, Link, Op, Slots};
 use hashbrown::HashMap;
 use iced_x86::Instruction;
 use mem::FramePtr;
@@ -75,12 +75,13 @@ pub struct BlockCache {
     lines: HashMap<u64, CodeLine>,
     /// Instructions that cold ops execute, by [`Op::imm`].
     pub cold: Vec<(ExecFn, Instruction)>,
-    /// Links between pages and jump-cache entries hold only under the number they were made with, see [`Generations`].
+    /// Blocks are reachable by other ways than from within their page only under the number they were found with, see
+    /// [`Generations`].
     pub link_generation: u64,
     pub generations: Generations,
 }
 
-/// Numbers under which links between pages and jump-cache entries are made: one for supervisor code, one for the user
+/// Numbers under which blocks are found ([`BlockHeader::reachable`]): one for supervisor code, one for the user
 /// code of each PCID. A number is replaced when a fetch translation of its class goes, so that every such shortcut is a
 /// subset of the instruction TLB (design D3, inclusion). Switching PCIDs and back keeps what still holds.
 pub struct Generations {
@@ -125,48 +126,71 @@ impl Generations {
 /// The block cache starts anew beyond this many slots of 32 bytes (48 MiB).
 const MAX_SLOTS: usize = 3 << 19;
 
-/// Where indirect branches look for blocks: by linear address, direct-mapped.
+/// Where indirect branches look for blocks: by linear address, direct-mapped. The block itself knows whether it is the
+/// one ([`BlockHeader::reachable`]).
 pub struct JumpCache {
-    entries: Box<[JumpEntry; JumpCache::ENTRIES]>,
-    /// Set apart from canonical addresses by its top bits: mode and privilege of the entries that may be used now.
+    entries: Box<[Option<&'static BlockHeader>; JumpCache::ENTRIES]>,
+    /// Set apart from canonical addresses by its top bits: mode and privilege of the blocks that may be entered now.
     pub salt: u64,
 }
 
-/// See [`JumpCache`].
-#[derive(Clone, Copy)]
-pub struct JumpEntry {
-    /// RIP ^ salt.
-    pub key: u64,
-    pub generation: u64,
-    pub block: Option<&'static BlockHeader>,
-}
-
 impl JumpCache {
-    const ENTRIES: usize = 4096;
+    const ENTRIES: usize = 8192;
 
     #[inline(always)]
     fn index(rip: u64) -> usize {
-        (rip ^ rip >> 12) as usize & (Self::ENTRIES - 1)
+        (rip ^ rip >> 13) as usize & (Self::ENTRIES - 1)
     }
 
     #[inline(always)]
-    pub fn entry(&self, rip: u64) -> &JumpEntry {
-        &self.entries[Self::index(rip)]
+    pub fn entry(&self, rip: u64) -> Option<&'static BlockHeader> {
+        self.entries[Self::index(rip)]
     }
 
-    pub fn insert(&mut self, rip: u64, generation: u64, block: &'static BlockHeader) {
-        self.entries[Self::index(rip)] = JumpEntry { key: rip ^ self.salt, generation, block: Some(block) };
+    pub fn insert(&mut self, rip: u64, block: &'static BlockHeader) {
+        self.entries[Self::index(rip)] = Some(block);
     }
 
     pub fn clear(&mut self) {
-        self.entries.fill(JumpEntry { key: 0, generation: 0, block: None });
+        self.entries.fill(None);
     }
 }
 
 impl Default for JumpCache {
     fn default() -> Self {
-        let empty = JumpEntry { key: 0, generation: 0, block: None };
-        JumpCache { entries: Box::new([empty; Self::ENTRIES]), salt: 0 }
+        JumpCache { entries: Box::new([None; Self::ENTRIES]), salt: 0 }
+    }
+}
+
+/// The calls that have not returned yet, the latest first: where RET looks before it asks the jump cache. A hint: an entry
+/// says nothing that the block it leads to does not confirm.
+#[derive(Default)]
+pub struct ReturnStack {
+    entries: [(u64, Option<&'static Link>); ReturnStack::ENTRIES],
+    top: u8,
+}
+
+impl ReturnStack {
+    const ENTRIES: usize = 16;
+
+    /// A call that is to return to the linear address of `key`.
+    #[inline(always)]
+    pub fn push(&mut self, key: u64, link: &'static Link) {
+        self.top = self.top.wrapping_add(1);
+        self.entries[usize::from(self.top) % Self::ENTRIES] = (key, Some(link));
+    }
+
+    /// A return to the linear address of `key`: the link of the call, if it was the one.
+    #[inline(always)]
+    pub fn pop(&mut self, key: u64) -> Option<&'static Link> {
+        let (expected, link) = self.entries[usize::from(self.top) % Self::ENTRIES];
+        self.top = self.top.wrapping_sub(1);
+        if expected == key { link } else { None }
+    }
+
+    /// Before blocks, and the links in them, are dropped.
+    pub fn clear(&mut self) {
+        *self = Self::default();
     }
 }
 

@@ -64,11 +64,16 @@ fn not_entered(cpu: &mut Cpu, header: &'static BlockHeader, link: Option<&'stati
     cpu.followed = link;
 }
 
+#[inline(always)]
+fn reachable(cpu: &Cpu, header: &BlockHeader, rip: u64) -> bool {
+    header.reachable(rip ^ cpu.jumps.salt, cpu.blocks.link_generation)
+}
+
 /// Continues at a direct successor.
 #[inline(always)]
 fn follow<const CROSS: bool>(cpu: &mut Cpu, link: &'static Link, rip: u64) {
     if let Some(header) = link.block.get()
-        && (!CROSS || link.generation.get() == cpu.blocks.link_generation)
+        && (!CROSS || reachable(cpu, header, rip))
     {
         return enter(cpu, header, rip, Some(link));
     }
@@ -117,6 +122,7 @@ fn call<const CROSS: bool, P: Policy>(cpu: &mut Cpu, op: At) {
         return P::miss(cpu, op, call::<CROSS, Slow>);
     }
     cpu.regs[RSP] = sp;
+    called(cpu, op, ret);
     let rip = cpu.regs[RIP].wrapping_add(op.imm);
     if P::leaves(cpu) {
         return transfer(cpu, rip);
@@ -127,14 +133,18 @@ fn call<const CROSS: bool, P: Policy>(cpu: &mut Cpu, op: At) {
 /// Continues at an indirect target through the jump cache.
 #[inline(always)]
 fn jump_to(cpu: &mut Cpu, rip: u64) {
-    let e = cpu.jumps.entry(rip);
-    if e.key == rip ^ cpu.jumps.salt
-        && e.generation == cpu.blocks.link_generation
-        && let Some(header) = e.block
+    if let Some(header) = cpu.jumps.entry(rip)
+        && reachable(cpu, header, rip)
     {
         return enter(cpu, header, rip, None);
     }
     transfer(cpu, rip)
+}
+
+/// Notes where the call at `op` is to return to.
+#[inline(always)]
+fn called(cpu: &mut Cpu, op: At, ret: u64) {
+    cpu.returns.push(ret ^ cpu.jumps.salt, &op.links().returned);
 }
 
 /// Leaves the chain for the run loop, to continue at `rip`.
@@ -187,6 +197,7 @@ fn call_r<P: Policy>(cpu: &mut Cpu, op: At) {
         return P::miss(cpu, op, call_r::<Slow>);
     }
     cpu.regs[RSP] = sp;
+    called(cpu, op, ret);
     if P::leaves(cpu) {
         return transfer(cpu, rip);
     }
@@ -206,6 +217,7 @@ fn call_m<P: Policy>(cpu: &mut Cpu, op: At) {
         return P::miss(cpu, op, call_m::<Slow>);
     }
     cpu.regs[RSP] = sp;
+    called(cpu, op, ret);
     if P::leaves(cpu) {
         return transfer(cpu, rip);
     }
@@ -220,10 +232,14 @@ fn ret<P: Policy>(cpu: &mut Cpu, op: At) {
         return bad_target(cpu, op);
     }
     cpu.regs[RSP] = sp.wrapping_add(8).wrapping_add(op.imm);
+    let link = cpu.returns.pop(rip ^ cpu.jumps.salt);
     if P::leaves(cpu) {
         return transfer(cpu, rip);
     }
-    jump_to(cpu, rip)
+    match link {
+        Some(link) => follow::<true>(cpu, link, rip),
+        None => jump_to(cpu, rip),
+    }
 }
 
 macro_rules! ends {
