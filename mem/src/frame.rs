@@ -7,8 +7,8 @@
 use std::cell::{Cell, RefCell, UnsafeCell};
 
 use crate::PlainLine;
-use crate::huge;
 use crate::addr::{BusAddr, LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES};
+use crate::huge;
 
 /// Marks the end of a chain, and "no frame" in the page index.
 pub(crate) const NO_FRAME: u32 = u32::MAX;

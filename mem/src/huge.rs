@@ -22,9 +22,7 @@ pub fn leak<T>(count: usize, make: impl Fn() -> T) -> &'static [T] {
     // A kernel without huge pages refuses, which costs nothing but the gain.
     #[cfg(target_os = "linux")]
     // SAFETY: the range is the allocation just made, nobody else's; the advice does not change its contents.
-    let _ = unsafe {
-        rustix::mm::madvise(start.as_ptr().cast(), layout.size(), rustix::mm::Advice::LinuxHugepage)
-    };
+    let _ = unsafe { rustix::mm::madvise(start.as_ptr().cast(), layout.size(), rustix::mm::Advice::LinuxHugepage) };
     let start = start.cast::<T>();
     for at in 0..count {
         // SAFETY: `at` is below `count`, so the place is inside the allocation, which is aligned for T and ours alone.

@@ -459,6 +459,12 @@ impl Cpu {
             self.scratch.clear();
             self.returns.clear();
         }
+        // So that a store into the block's own bytes ends it, as if it were kept.
+        if translated.insns > 1 {
+            for line in crate::block::bits(translated.all_lines) {
+                self.mem.set_code(frame, line);
+            }
+        }
         self.blocks.cold.extend(translated.cold);
         self.scratch.push_block(&block, &translated.items)
     }
