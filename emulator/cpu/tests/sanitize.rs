@@ -12,6 +12,8 @@ use x86::msr;
 
 /// k = 6; KeyIDs above 0 have keys of their own only after PCONFIG, which does not matter here.
 const ACTIVATE_K6: u64 = 0x0005_0006_0000_0002;
+/// The four page tables of the common set-up, and the last of them.
+const TABLES: u64 = 0x1000;
 const PT: u64 = 0x4000;
 const PAGE: u64 = 0x18_0000;
 /// Linear addresses of [`PAGE`] with KeyID 1 and with KeyID 0.
@@ -110,8 +112,12 @@ fn machine(config: Config, program: &Program) -> Box<Cpu> {
     let (mut cpu, _) = board_with(Config { ram_bytes: 4 << 20, ..config });
     cpu.cr4 |= cr4::OSFXSR | cr4::OSXMMEXCPT;
     cpu.update_access_masks();
+    let mut tables = vec![0; 0x4000];
+    cpu.mem.dma_read(mem::BusAddr(TABLES), &mut tables);
     cpu.mem.sanitize(true);
     cpu.mem.tme_mut().wrmsr(msr::IA32_TME_ACTIVATE, ACTIVATE_K6).unwrap();
+    // Written before activation, so not encrypted.
+    cpu.mem.load_image(PhysAddr(TABLES), &tables);
     let shift = cpu.mem.layout().memory_bits();
     let mut map = |linear: u32, page: u64, keyid: u64| {
         let entry = PhysAddr(PT + u64::from(linear >> 12 & 511) * 8);
@@ -122,15 +128,6 @@ fn machine(config: Config, program: &Program) -> Box<Cpu> {
     map(TABLE, PT, 1);
     map(CODE_1, CODE, 1);
     map(WALKED, PAGE + 0x1000, 0);
-    // All of memory is encrypted with the TME key, whatever the KeyID.
-    for table in [0x1000, 0x2000, 0x3000, PT] {
-        let mut bytes = [0; 4096];
-        cpu.mem.dma_read(mem::BusAddr(table), &mut bytes);
-        let before_activation = table != PT;
-        if !before_activation {
-            cpu.mem.load_image(PhysAddr(table), &bytes);
-        }
-    }
     cpu.mem.load_image(PhysAddr(CODE), &program.bytes);
     cpu.mem.load_image(PhysAddr(TARGET), &[0xEB, 0xFE]);
     cpu.flush_tlb(true);
