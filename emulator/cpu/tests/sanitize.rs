@@ -6,7 +6,7 @@ use common::*;
 use cpu::Cpu;
 use cpu::run::Stop;
 use mem::HazardKind::{self, *};
-use mem::{Config, Operation, PhysAddr};
+use mem::{CacheModel, Config, Operation, PhysAddr, Rate};
 use x86::cr::cr4;
 use x86::msr;
 
@@ -26,6 +26,8 @@ const WALKED: u32 = 0x3F_F000;
 const CODE_1: u32 = 0x20_3000;
 const CODE: u64 = 0x10_0000;
 const TARGET: u64 = CODE + 0x800;
+/// JMP to itself
+const STAY: [u8; 2] = [0xEB, 0xFE];
 
 /// Assembles, and notes which instructions are expected to make which hazard.
 #[derive(Default)]
@@ -62,14 +64,17 @@ impl Program {
         self.insn(&[0x48, 0x89, 0x04, 0x25], at)
     }
 
+    /// MOV RDX, \[at\]
     fn load(&mut self, at: u32) -> &mut Self {
-        self.insn(&[0x48, 0x8B, 0x04, 0x25], at)
+        self.insn(&[0x48, 0x8B, 0x14, 0x25], at)
     }
 }
 
 /// One line of the page for each case.
 fn program() -> Program {
     let mut p = Program::default();
+    // What is stored is the code that the target has already, so that all cache models execute the same.
+    p.insn(&[0x48, 0xC7, 0xC0], u32::from(u16::from_le_bytes(STAY)));
     p.store(A).makes(StaleRead, Operation::Load, 0).load(B);
     p.store(B + 0x40).makes(MissingFlushOnAlloc, Operation::Store, 0).store(A + 0x40);
     // ADD [A + 80H], RAX
@@ -129,23 +134,53 @@ fn machine(config: Config, program: &Program) -> Box<Cpu> {
     map(CODE_1, CODE, 1);
     map(WALKED, PAGE + 0x1000, 0);
     cpu.mem.load_image(PhysAddr(CODE), &program.bytes);
-    cpu.mem.load_image(PhysAddr(TARGET), &[0xEB, 0xFE]);
+    cpu.mem.load_image(PhysAddr(TARGET), &STAY);
     cpu.flush_tlb(true);
     cpu.set_rip(CODE);
     cpu
 }
 
+/// Under which all reports must be the same.
+fn settings() -> impl Iterator<Item = Config> {
+    let exact = Config { cache_bytes: 2048, cache_ways: 2, ..Config::default() };
+    let evicting = Config { evict_rate: Rate::from_ppm(200_000).unwrap(), ..exact.clone() };
+    let models = CacheModel::ALL.map(|cache| Config { cache, ..Config::default() });
+    let all = models.into_iter().chain([exact, evicting]);
+    all.flat_map(|config| [true, false].map(|fast| Config { fast, ..config.clone() }))
+}
+
+fn hash(cpu: &Cpu) -> u128 {
+    let mut hasher = mem::StateHasher::new();
+    cpu.mem.state_hash(&mut hasher);
+    hasher.finish()
+}
+
 #[test]
 fn reports_have_the_rip_and_the_count_of_the_instruction_on_every_slow_path() {
     let program = program();
-    for fast in [true, false] {
-        let mut cpu = machine(Config { fast, ..Config::default() }, &program);
-        let start = cpu.icount();
-        assert_eq!(cpu.run(start + program.count + 10), Stop::Icount);
-        let found: Vec<_> = cpu.mem.take_hazards();
-        let found: Vec<_> =
-            found.iter().map(|h| (h.kind, h.access.operation, h.access.rip, h.access.icount - start)).collect();
-        assert_eq!(found, program.expected, "fast {fast}");
+    for config in settings() {
+        let name = format!("{config:?}");
+        let mut cpu = machine(config, &program);
+        assert_eq!(cpu.run(program.count + 10), Stop::Icount);
+        let found = cpu.mem.take_hazards();
+        let found: Vec<_> = found.iter().map(|h| (h.kind, h.access.operation, h.access.rip, h.access.icount)).collect();
+        assert_eq!(found, program.expected, "{name}");
+    }
+}
+
+#[test]
+fn the_guest_does_not_notice() {
+    let program = program();
+    for config in settings() {
+        let [mut with, mut without] = [0; 2].map(|_| machine(config.clone(), &program));
+        without.mem.sanitize(false);
+        for until in (0..program.count + 10).step_by(7) {
+            with.run(until);
+            without.run(until);
+            assert_eq!(with.regs[..16], without.regs[..16]);
+            assert_eq!((with.rip(), hash(&with)), (without.rip(), hash(&without)), "{config:?}");
+        }
+        assert!(without.mem.take_hazards().is_empty());
     }
 }
 
@@ -160,7 +195,10 @@ fn the_other_access_is_the_store_that_made_the_line_dirty() {
         assert!(other.rip < hazard.access.rip && other.icount < hazard.access.icount);
         assert_eq!((other.operation, hazard.access.cpl), (Operation::Store, 0));
     }
-    assert_eq!((found[0].access.keyid.0, found[0].other.unwrap().keyid.0, found[0].other.unwrap().rip), (0, 1, CODE));
+    assert_eq!(
+        (found[0].access.keyid.0, found[0].other.unwrap().keyid.0, found[0].other.unwrap().rip),
+        (0, 1, CODE + 7)
+    );
 }
 
 #[test]
@@ -185,10 +223,5 @@ fn a_run_can_stop_at_each_hazard_and_goes_on_as_if_nothing_had_been() {
     assert_eq!(found, straight.mem.take_hazards());
     assert_eq!((cpu.icount(), cpu.rip()), (straight.icount(), straight.rip()));
     assert_eq!(cpu.regs[..16], straight.regs[..16]);
-    let hash = |cpu: &Cpu| {
-        let mut hasher = mem::StateHasher::new();
-        cpu.mem.state_hash(&mut hasher);
-        hasher.finish()
-    };
     assert_eq!(hash(&cpu), hash(&straight));
 }
