@@ -3,6 +3,7 @@
 use crate::Cpu;
 use crate::mmu::{Access, FlushKind};
 use iced_x86::Instruction;
+use mem::Operation;
 use x86::Exception;
 
 fn require_cpl0(cpu: &Cpu) -> Result<(), Exception> {
@@ -12,6 +13,7 @@ fn require_cpl0(cpu: &Cpu) -> Result<(), Exception> {
 /// WBINVD: the lines of all KeyIDs are written back and dropped.
 pub(super) fn wbinvd(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
     require_cpl0(cpu)?;
+    cpu.observe_cache(Operation::WriteBackInvalidate);
     cpu.mem.wbinvd();
     Ok(())
 }
@@ -26,6 +28,7 @@ pub(super) fn wbnoinvd(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> 
 /// INVD: stores since the last write-back vanish.
 pub(super) fn invd(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
     require_cpl0(cpu)?;
+    cpu.observe_cache(Operation::Invalidate);
     cpu.mem.invd();
     Ok(())
 }
