@@ -22,6 +22,7 @@ pub mod memory;
 mod packages;
 pub mod profile;
 mod rate;
+pub mod sanitize;
 pub mod stats;
 pub mod tme;
 
@@ -41,5 +42,6 @@ pub use map::{AddressMap, RamRegion};
 pub use memory::{CodeHit, Memory, Retired, Touched};
 pub use profile::{TmeFeatures, TmeProfile, UnknownProfile};
 pub use rate::{NotARate, Rate};
+pub use sanitize::{Agent, Hazard, HazardKind, MissingAction, Operation, Site};
 pub use stats::{KeyStats, Stats};
 pub use tme::{EntropyStep, EntropyStream, KeyField, Knobs, LockedWrite, ProgramError, TmePackage};
