@@ -135,6 +135,11 @@ impl Symbols {
         Location { address: rip, symbol }
     }
 
+    /// Run-time address of a symbol of the running kernel, once an address of it has been resolved.
+    pub fn address(&self, name: &str) -> Option<u64> {
+        self.kernel.as_ref()?.table.address(name)
+    }
+
     fn in_linux(&mut self, machine: &mut Machine, rip: u64) -> Option<Symbol> {
         let lstar = machine.cpu.msr.lstar;
         if self.kernel.as_ref().is_some_and(|kernel| kernel.lstar != lstar) {
