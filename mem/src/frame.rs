@@ -25,6 +25,11 @@ pub struct Frame {
     pub(crate) dirty: Cell<u64>,
     /// Lines that blocks were decoded from. Stays set when the line is evicted ("parked").
     pub(crate) code: Cell<u64>,
+    /// Lines that may be in `fast_r`, `fast_w` and `exec_ok` as far as the sanitizer is concerned; all of them while it is
+    /// off.
+    pub(crate) allow_r: Cell<u64>,
+    pub(crate) allow_w: Cell<u64>,
+    pub(crate) allow_x: Cell<u64>,
     /// Full physical address of the page.
     pub(crate) bus_page: Cell<u64>,
     /// Number of the physical page (index into DRAM).
@@ -52,6 +57,9 @@ impl Frame {
             resident: Cell::new(0),
             dirty: Cell::new(0),
             code: Cell::new(0),
+            allow_r: Cell::new(!0),
+            allow_w: Cell::new(!0),
+            allow_x: Cell::new(!0),
             bus_page: Cell::new(u64::MAX),
             page_index: Cell::new(u32::MAX),
             next: Cell::new(NO_FRAME),
@@ -210,6 +218,9 @@ pub(crate) fn take_slab() -> &'static [Frame] {
         for bits in [&frame.fast_r, &frame.fast_w, &frame.exec_ok, &frame.resident, &frame.dirty, &frame.code] {
             bits.set(0);
         }
+        frame.allow_r.set(!0);
+        frame.allow_w.set(!0);
+        frame.allow_x.set(!0);
         frame.bus_page.set(u64::MAX);
         frame.page_index.set(u32::MAX);
         frame.next.set(NO_FRAME);

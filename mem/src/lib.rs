@@ -42,6 +42,6 @@ pub use map::{AddressMap, RamRegion};
 pub use memory::{CodeHit, Memory, Retired, Touched};
 pub use profile::{TmeFeatures, TmeProfile, UnknownProfile};
 pub use rate::{NotARate, Rate};
-pub use sanitize::{Agent, Hazard, HazardKind, MissingAction, Operation, Site};
+pub use sanitize::{Agent, Hazard, HazardKind, MissingAction, Operation, Sanitizer, Site, Watched, WatchedLine};
 pub use stats::{KeyStats, Stats};
 pub use tme::{EntropyStep, EntropyStream, KeyField, Knobs, LockedWrite, ProgramError, TmePackage};

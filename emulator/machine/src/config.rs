@@ -40,6 +40,9 @@ pub struct Config {
     pub dma_device: bool,
     /// False: every access takes the slow path. Changes nothing that a guest or the state hash sees.
     pub fast: bool,
+    /// The alias sanitizer watches what the guest does ([`crate::Machine::take_hazards`]). Not a property of the machine:
+    /// changes nothing that a guest or the state hash sees.
+    pub sanitize: bool,
 }
 
 impl Default for Config {
@@ -64,6 +67,7 @@ impl Default for Config {
             knobs: mem.knobs,
             dma_device: false,
             fast: true,
+            sanitize: false,
         }
     }
 }

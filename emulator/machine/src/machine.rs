@@ -38,6 +38,8 @@ pub enum Exit {
     DebugExit(u32),
     /// A fault while delivering a double fault.
     TripleFault,
+    /// The guest broke a rule of memory encryption, and [`Machine::stop_on_hazard`] asks to stop then.
+    Hazard,
     /// HLT with nothing that could end it; `interrupts`: RFLAGS.IF was set.
     Halted { interrupts: bool },
 }
@@ -47,7 +49,7 @@ impl Machine {
     pub fn new(config: Config) -> Result<Machine, ConfigError> {
         cpu::exec::simd::host_supported().map_err(ConfigError::Host)?;
         let map = MemoryMap::new(config.ram_bytes)?;
-        let memory = Memory::new(mem::Config {
+        let mut memory = Memory::new(mem::Config {
             ram_bytes: config.ram_bytes,
             profile: config.profile,
             cache: config.cache,
@@ -63,6 +65,7 @@ impl Machine {
             seed: config.seed,
             fast: config.fast,
         })?;
+        memory.sanitize(config.sanitize);
         let features = *memory.tme().features();
         let chipset = Chipset::new(ChipsetConfig {
             ram_bytes: config.ram_bytes,
@@ -90,6 +93,18 @@ impl Machine {
         firmware::boot(&mut FirmwareCpu(&mut self.cpu), bios, images)
     }
 
+    /// The hazards that the sanitizer found since the last call, in the order in which the guest made them. To be taken
+    /// from time to time during a run: the sanitizer keeps a limited number.
+    pub fn take_hazards(&mut self) -> Vec<mem::Hazard> {
+        self.cpu.mem.take_hazards()
+    }
+
+    /// Makes [`run`](Self::run) end after the block of instructions in which a hazard is made, with [`Exit::Hazard`]; after
+    /// the instruction itself where it was a load or store. The hazards have to be taken before it can go on.
+    pub fn stop_on_hazard(&mut self, on: bool) {
+        self.cpu.stop_on_hazard = on;
+    }
+
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -104,6 +119,7 @@ impl Machine {
         match self.cpu.run(until) {
             Stop::Icount => Exit::Icount,
             Stop::Breakpoint => Exit::Breakpoint,
+            Stop::Hazard => Exit::Hazard,
             Stop::TripleFault => {
                 // Shutdown leaves RIP at the instruction that started it all.
                 self.cpu.activity = Activity::Shutdown;

@@ -141,7 +141,7 @@ impl Cache {
         let bit = line_bit(line);
         frame.0.code.set(frame.code() | bit);
         if frame.resident() & bit != 0 {
-            frame.0.exec_ok.set(frame.exec_ok() | bit);
+            frame.0.exec_ok.set(frame.exec_ok() | bit & frame.0.allow_x.get());
             self.pool.refresh(frame.0.page_index.get(), line);
         }
     }

@@ -3,6 +3,7 @@
 use crate::Cpu;
 use crate::mmu::{Access, FlushKind};
 use iced_x86::Instruction;
+use mem::Operation;
 use x86::Exception;
 
 fn require_cpl0(cpu: &Cpu) -> Result<(), Exception> {
@@ -12,6 +13,7 @@ fn require_cpl0(cpu: &Cpu) -> Result<(), Exception> {
 /// WBINVD: all KeyIDs are written back. Also F3 0F 09: where WBNOINVD is not enumerated that encoding is WBINVD.
 pub(super) fn wbinvd(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
     require_cpl0(cpu)?;
+    cpu.observe_cache(Operation::WriteBackInvalidate);
     cpu.mem.wbinvd();
     Ok(())
 }
@@ -19,6 +21,7 @@ pub(super) fn wbinvd(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
 /// INVD: stores since the last write-back vanish.
 pub(super) fn invd(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
     require_cpl0(cpu)?;
+    cpu.observe_cache(Operation::Invalidate);
     cpu.mem.invd();
     Ok(())
 }
