@@ -3,6 +3,7 @@
 pub const GUEST: &str = "Guest";
 pub const MACHINE: &str = "Machine";
 pub const BIOS: &str = "Memory encryption (BIOS menu)";
+pub const KNOBS: &str = "Knobs of the hardware model (docs/machine-file.md)";
 pub const CONSOLE: &str = "Console";
 pub const END: &str = "When to end";
 pub const REPORTS: &str = "Logs and reports";

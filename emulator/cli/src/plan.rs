@@ -140,6 +140,16 @@ pub fn config(args: &RunArgs) -> Result<Config> {
     set(&mut config.dma_device, args.dma_device.map(|s| s == Switch::On));
     set(&mut config.fast, args.fast_path.map(|s| s == Switch::On));
     config.fast &= !args.no_fast_path;
+    set(&mut config.locked_write, args.locked_write);
+    set(&mut config.pconfig_legacy_codes, args.pconfig_legacy_codes.map(|s| s == Switch::On));
+    set(&mut config.tdx_partition, args.tdx_partition.map(|s| s == Switch::On));
+    set(&mut config.knobs.pconfig_latency, args.pconfig_latency);
+    set(&mut config.knobs.busy_rate, args.busy_rate);
+    set(&mut config.knobs.entropy_fail_rate, args.entropy_fail_rate);
+    config.core_override = args.core_override.or(config.core_override);
+    set(&mut config.packages, args.packages);
+    set(&mut config.evict_rate, args.evict_rate);
+    set(&mut config.prefetch, args.prefetch);
     let setup = &mut config.setup;
     setup.tme = args.tme.or(setup.tme);
     setup.keyid_bits = args.keyid_bits.or(setup.keyid_bits);

@@ -90,6 +90,8 @@ impl Session {
             plan,
         };
         session.print_bios(&bios)?;
+        // What the firmware stage did comes before the first instruction.
+        session.plan.log.drain(&mut session.machine)?;
         if !session.plan.reboot {
             session.plan.kernel = Default::default();
             session.plan.initrd = Vec::new();
@@ -205,6 +207,7 @@ impl Session {
             Exit::Icount | Exit::Time => Some(self.input.look(&mut self.machine, &mut self.lines, slept)),
             Exit::Breakpoint => return Ok(Some(Outcome::Pc(self.machine.cpu.rip()))),
             Exit::Halted { interrupts: true } => self.input.wait(&mut self.machine, &mut self.lines),
+            Exit::Reset(ResetKind::Init) if self.init() => return Ok(None),
             Exit::Reset(kind) if self.plan.reboot => {
                 self.reset(kind)?;
                 return Ok(None);
@@ -218,16 +221,23 @@ impl Session {
         })
     }
 
+    /// INIT. True: the guest goes on by itself.
+    fn init(&mut self) -> bool {
+        self.plan.log.remark(format_args!("reset: {} {}", self.machine.cpu.icount(), kind_name(ResetKind::Init)));
+        self.machine.init()
+    }
+
     /// Resets the machine and boots again, as the BIOS would from its disk.
     fn reset(&mut self, kind: ResetKind) -> Result<()> {
         self.resets += 1;
-        // INIT leads to the reset vector as well, where a BIOS that nobody left instructions for resets the platform.
+        // After INIT that led nowhere, the BIOS resets the platform.
         let kind = if kind == ResetKind::Init { ResetKind::Warm } else { kind };
         self.plan.log.remark(format_args!("reset: {} {}", self.machine.cpu.icount(), kind_name(kind)));
         self.machine.reset(kind);
         let bios = power_on(&mut self.machine, &self.plan)
             .map_err(|e| Failure::Host(format!("cannot boot after a reset: {e}")))?;
-        self.print_bios(&bios)
+        self.print_bios(&bios)?;
+        self.plan.log.drain(&mut self.machine)
     }
 
     fn finish(mut self, mut outcome: Outcome, waits_at: Option<String>) -> Result<u8> {

@@ -4,6 +4,7 @@ use cpu::Cpu;
 use cpu::state::TableRegister;
 use firmware::{BootCpu, EntryState, GpFault};
 use mem::{BusAddr, PhysAddr};
+use x86::segment::{Segment, sreg};
 
 /// Adapter, for the length of the firmware stage.
 pub struct FirmwareCpu<'a>(pub &'a mut Cpu);
@@ -53,5 +54,16 @@ impl BootCpu for FirmwareCpu<'_> {
     fn port_out(&mut self, port: u16, size: u8, value: u32) {
         let (now, id) = (self.0.now(), self.0.id);
         self.0.platform.port_write(now, id, port, size, value);
+    }
+
+    fn port_in(&mut self, port: u16, size: u8) -> u32 {
+        let (now, id) = (self.0.now(), self.0.id);
+        self.0.platform.port_read(now, id, port, size)
+    }
+
+    fn jump_real16(&mut self, selector: u16, offset: u16) {
+        let cs = self.0.segments[sreg::CS];
+        self.0.set_segment(sreg::CS, Segment { selector, base: u64::from(selector) << 4, ..cs });
+        self.0.set_rip(offset.into());
     }
 }

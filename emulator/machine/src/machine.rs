@@ -9,9 +9,10 @@ use cpu::run::Stop;
 use cpu::state::Activity;
 use devices::{Chipset, ChipsetConfig};
 use firmware::{Bios, BootInfo, Images, LoadError, MemoryMap, SetupError};
-use mem::Memory;
+use mem::{Event, Memory};
 use std::cell::RefMut;
 use x86::platform::{ResetKind, Signal, VirtualTime};
+use x86::tme::activate;
 
 /// A machine.
 pub struct Machine {
@@ -60,6 +61,7 @@ impl Machine {
             cache_ways: config.cache_ways,
             wb_order: config.wb_order,
             evict_rate: config.evict_rate,
+            prefetch: config.prefetch,
             packages: config.packages,
             knobs: config.knobs,
             seed: config.seed,
@@ -77,6 +79,7 @@ impl Machine {
         let board = Board::new(chipset);
         let mut model = CpuModel::new(&features, 1, config.cache_bytes as u32, config.cache_ways as u32);
         model.pconfig_legacy_codes = config.pconfig_legacy_codes;
+        model.core_override = config.core_override;
         let cpu = Cpu::new(0, model, Box::new(memory), Box::new(board.clone()), config.ips);
         Ok(Machine { cpu, board, config, map })
     }
@@ -90,7 +93,12 @@ impl Machine {
 
     /// Loads images through the encrypted datapath and puts the processor at their entry.
     pub fn boot(&mut self, bios: &mut Bios, images: &Images) -> Result<BootInfo, LoadError> {
-        firmware::boot(&mut FirmwareCpu(&mut self.cpu), bios, images)
+        let info = firmware::boot(&mut FirmwareCpu(&mut self.cpu), bios, images)?;
+        let tme = self.cpu.mem.tme();
+        if tme.features().has_tme && tme.activate() & activate::LOCK == 0 {
+            self.cpu.mem.events_mut().push(Event::UnlockedAtOsStart);
+        }
+        Ok(info)
     }
 
     /// The hazards that the sanitizer found since the last call, in the order in which the guest made them. To be taken
@@ -147,6 +155,14 @@ impl Machine {
         let exit = self.run(limit);
         self.board.set_horizon(None);
         if exit == Exit::Icount && self.cpu.icount() < icount { Exit::Time } else { exit }
+    }
+
+    /// INIT: registers and local APICs; the board, DRAM, caches and the state of memory encryption stay (spec 7.3, MC-34). The
+    /// BIOS at the reset vector then goes on where the guest left word, in real mode. False: nowhere, and a BIOS resets the
+    /// platform then.
+    pub fn init(&mut self) -> bool {
+        self.reset(ResetKind::Init);
+        firmware::resume(&mut FirmwareCpu(&mut self.cpu))
     }
 
     /// Performs a platform reset: registers, board, memory side (spec 7.3).
