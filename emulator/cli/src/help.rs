@@ -6,6 +6,7 @@ pub const BIOS: &str = "Memory encryption (BIOS menu)";
 pub const KNOBS: &str = "Knobs of the hardware model (docs/machine-file.md)";
 pub const CONSOLE: &str = "Console";
 pub const END: &str = "When to end";
+pub const SANITIZER: &str = "Alias sanitizer";
 pub const REPORTS: &str = "Logs and reports";
 
 pub const ABOUT: &str = "An x86-64 machine with Intel's memory encryption (TME, MKTME), emulated";
@@ -64,6 +65,7 @@ Exit statuses:
   14  the host failed, for example a full disk
   16  SIGINT, SIGTERM or SIGHUP
   18  the guest ended well, but its --input script was not finished
+  20  --sanitize=stop: the guest broke a rule for KeyIDs
   (v << 1) | 1, always odd: the guest wrote v, other than 10H, to port F4H
 
 The serial port goes to standard output, port E9H (debug console) and everything else to standard error; --state-hash \

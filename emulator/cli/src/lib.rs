@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`args`] (what can be asked for) with [`value`] (how values are written) and [`help`], [`plan`] (what is
 //! checked before anything starts), [`session`] (the run), which uses [`console`], [`input`] with [`script`] and
-//! [`terminal`], [`log`] and [`progress`]; then [`outcome`] (how it ended, exit statuses) and [`summary`].
+//! [`terminal`], [`log`], [`sanitize`] and [`progress`]; then [`outcome`] (how it ended, exit statuses) and [`summary`].
 
 pub mod args;
 pub mod console;
@@ -14,6 +14,7 @@ pub mod modules;
 pub mod outcome;
 pub mod plan;
 pub mod progress;
+pub mod sanitize;
 pub mod script;
 pub mod session;
 pub mod summary;
