@@ -131,7 +131,8 @@ impl Sanitize {
 
     /// Prepares the machine.
     pub fn attach(&self, machine: &mut Machine) {
-        machine.stop_on_hazard(self.mode == Some(Mode::Stop));
+        // Each is told at once: in its place among the guest's own output, and while a module that did it is still there.
+        machine.stop_on_hazard(self.mode.is_some());
         if self.origins {
             machine.record_input();
         }

@@ -69,7 +69,7 @@ impl fmt::Display for NameOf<'_> {
         match (&self.0.location.symbol, self.0.site.cpl) {
             (Some(_), _) => write!(f, "{}", self.0.location),
             (None, 3) => write!(f, "(user)"),
-            (None, _) => write!(f, "(no symbol)"),
+            (None, _) => write!(f, "(no name known)"),
         }
     }
 }
