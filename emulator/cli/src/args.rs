@@ -1,5 +1,6 @@
 //! The options. QEMU's spellings where QEMU has the option.
 
+use crate::explore::ExploreArgs;
 use crate::help;
 use crate::sanitize::SanitizeArgs;
 use crate::value::{self, SerialSink, Until};
@@ -38,6 +39,9 @@ enum Command {
     /// Checks the model against the hardware specification, statement by statement
     #[command(long_about = help::CONFORMANCE_ABOUT, after_help = help::CONFORMANCE_AFTER, max_term_width = 100)]
     Conformance(conformance::Args),
+    /// Repeats a run under many seeds and cache policies, and tells which outcomes there are
+    #[command(long_about = help::EXPLORE_ABOUT, after_help = help::EXPLORE_AFTER, max_term_width = 100)]
+    Explore(ExploreArgs),
 }
 
 /// What is to be done.
@@ -45,6 +49,7 @@ enum Command {
 pub enum Action {
     Run(Box<RunArgs>),
     Conformance(conformance::Args),
+    Explore(ExploreArgs),
 }
 
 impl Cli {
@@ -53,6 +58,7 @@ impl Cli {
         match self.command {
             Some(Command::Run(args)) => Action::Run(args),
             Some(Command::Conformance(args)) => Action::Conformance(args),
+            Some(Command::Explore(args)) => Action::Explore(args),
             None => Action::Run(Box::new(self.run)),
         }
     }

@@ -33,6 +33,25 @@ Exit statuses:
    1  at least one does not
    2  bad usage, or the JUnit file could not be written";
 
+pub const EXPLORE_ABOUT: &str = "\
+Repeats a run under many seeds and cache policies, and tells which outcomes there are, how often, and the command line that \
+repeats each. An outcome is the exit status together with the console output. Whether a bug of aliased KeyIDs shows depends \
+on what is evicted when; this finds out. docs/explore.md says more.";
+
+pub const EXPLORE_AFTER: &str = "\
+Examples:
+  mktme-emu explore --seeds 20 -- run
+      The embedded guest with 20 seeds and 8 policies.
+  mktme-emu explore --outcome 'console:checksum (.*)' -- run -kernel vmlinuz -initrd test.cpio -no-reboot
+      Outcomes are told apart by what the guest prints after `checksum`.
+
+Exit statuses:
+   0  all runs had the same outcome
+   1  they had different ones
+   2  bad usage, or bad input of the run
+  14  the host failed
+  16  SIGINT, SIGTERM or SIGHUP; the table has the runs until then";
+
 pub const AFTER: &str = "Examples, keys and exit statuses: mktme-emu --help";
 
 pub const AFTER_LONG: &str = "\
