@@ -19,6 +19,7 @@ mod sym {
     pub const BYTES: usize = 24;
     pub const SHNDX: usize = 6;
     pub const VALUE: usize = 8;
+    pub const SIZE: usize = 16;
     pub const SHN_UNDEF: u16 = 0;
 }
 
@@ -152,13 +153,13 @@ fn read_symbols(guest: &mut impl Guest, layout: &Layout, module: &Module) -> Tab
         let Some(symbol) = guest.array::<{ sym::BYTES }>(symtab.wrapping_add(i * sym::BYTES as u64)) else { break };
         let name = u32::from_le_bytes([symbol[0], symbol[1], symbol[2], symbol[3]]);
         let section = u16::from_le_bytes([symbol[sym::SHNDX], symbol[sym::SHNDX + 1]]);
-        let value = symbol[sym::VALUE..].first_chunk().map_or(0, |v| u64::from_le_bytes(*v));
+        let [value, size] =
+            [sym::VALUE, sym::SIZE].map(|at| symbol[at..].first_chunk().map_or(0, |field| u64::from_le_bytes(*field)));
         if name == 0 || section == sym::SHN_UNDEF || !module.contains(value) {
             continue;
         }
-        // Linux tells function from function by the next symbol as well, and sizes of assembly code are often 0.
         if let Some(name) = guest.string(strtab.wrapping_add(u64::from(name)), NAME_MAX).filter(|n| !n.is_empty()) {
-            table.push(value, 0, &name);
+            table.push(value, size, &name);
         }
     }
     table.sort();
