@@ -26,7 +26,7 @@ const ATTEMPTS_MAX: u32 = 8;
 /// With page table isolation the kernel's top-level table is the page before the user's (`kernel_to_user_pgdp()`).
 const PTI_USER_BIT: u64 = 1 << 12;
 /// The address of the top-level table in CR3; KeyID bits are part of it.
-const CR3_TABLE: u64 = !0xFFF & (1 << 52) - 1;
+const CR3_TABLE: u64 = !0xFFF & ((1 << 52) - 1);
 
 const SYSCALL_ENTRY: &str = "entry_SYSCALL_64";
 /// Vectors whose handlers have had these names since Linux 5.8.
