@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::linux::{assert_healthy, boot, kit};
 use common::{Run, Scratch, emu, guest};
 use iced_x86::code_asm::*;
 use serde_json::Value;
@@ -256,4 +257,14 @@ fn the_register_dump_names_the_place_if_it_has_a_name() {
     assert_eq!(run.status, 4);
     assert!(run.stderr.contains("RIP is at doomed+0x0\n"), "{}", run.stderr);
     assert!(!emu(["run", "-quiet-bios", "-kernel", &kernel]).stderr.contains("RIP is at"));
+}
+
+#[test]
+fn debian_boots_without_a_report() {
+    let Some(kit) = kit() else { return };
+    let plain = boot(kit, "guest.run=report", &["--state-hash", "--no-summary"]);
+    let watched = boot(kit, "guest.run=report", &["--state-hash", "--sanitize"]);
+    assert_healthy(&watched);
+    assert!(watched.stderr.contains("mktme-emu: sanitizer: 0 hazards\n"), "{}", watched.stderr);
+    assert_eq!(plain.state(), watched.state());
 }

@@ -2,13 +2,18 @@
 
 use crate::btf::Btf;
 use crate::guest::Guest;
-use crate::table::{NAME_MAX, Table};
+use crate::table::Table;
 use std::ops::Range;
 
 /// More modules, symbols of one or bytes of one are not believed.
 const MODULES_MAX: usize = 4096;
 const SYMBOLS_MAX: u64 = 1 << 17;
 const AREA_MAX: u64 = 1 << 30;
+/// What may be read of modules' symbols in the life of a kernel: one that makes up new modules all the time gets no more
+/// names.
+pub const EFFORT: u64 = 256 << 20;
+/// Linux's KSYM_NAME_LEN.
+const SYMBOL_NAME_MAX: usize = 512;
 /// MODULE_NAME_LEN of Linux is 56.
 const MODULE_NAME_MAX: usize = 63;
 /// Kinds of memory of a module (`enum mod_mem_type` has seven).
@@ -94,8 +99,8 @@ impl Module {
 }
 
 /// Walks the list whose head is at `head`, and updates `known`: new modules are added with their symbols, modules that are
-/// gone stay, marked so, until others take their place.
-pub fn refresh(guest: &mut impl Guest, layout: &Layout, head: u64, known: &mut Vec<Module>) {
+/// gone stay, marked so, until others take their place. `effort` starts at [`EFFORT`].
+pub fn refresh(guest: &mut impl Guest, layout: &Layout, head: u64, known: &mut Vec<Module>, effort: &mut u64) {
     known.iter_mut().for_each(|m| m.loaded = false);
     let mut node = guest.u64(head);
     for _ in 0..MODULES_MAX {
@@ -107,7 +112,7 @@ pub fn refresh(guest: &mut impl Guest, layout: &Layout, head: u64, known: &mut V
                 None => {
                     // Others that were in the same memory, or this one before its initialisation ended.
                     known.retain(|m| m.loaded || !overlap(&m.areas, &found.areas));
-                    let symbols = read_symbols(guest, layout, &found);
+                    let symbols = read_symbols(guest, layout, &found, effort);
                     known.push(Module { symbols, ..found });
                 }
             }
@@ -138,7 +143,7 @@ fn describe(guest: &mut impl Guest, layout: &Layout, module: u64) -> Option<Modu
 }
 
 /// Symbols with an address in the module; none if its tables cannot be read.
-fn read_symbols(guest: &mut impl Guest, layout: &Layout, module: &Module) -> Table {
+fn read_symbols(guest: &mut impl Guest, layout: &Layout, module: &Module, effort: &mut u64) -> Table {
     let mut table = Table::default();
     let tables = module.id.1;
     let mut field = |offset: u64| guest.u64(tables.wrapping_add(offset));
@@ -150,6 +155,8 @@ fn read_symbols(guest: &mut impl Guest, layout: &Layout, module: &Module) -> Tab
     // num_symtab is an unsigned int.
     let count = (count & 0xFFFF_FFFF).min(SYMBOLS_MAX);
     for i in 0..count {
+        let Some(left) = effort.checked_sub((sym::BYTES + SYMBOL_NAME_MAX) as u64) else { break };
+        *effort = left;
         let Some(symbol) = guest.array::<{ sym::BYTES }>(symtab.wrapping_add(i * sym::BYTES as u64)) else { break };
         let name = u32::from_le_bytes([symbol[0], symbol[1], symbol[2], symbol[3]]);
         let section = u16::from_le_bytes([symbol[sym::SHNDX], symbol[sym::SHNDX + 1]]);
@@ -158,7 +165,7 @@ fn read_symbols(guest: &mut impl Guest, layout: &Layout, module: &Module) -> Tab
         if name == 0 || section == sym::SHN_UNDEF || !module.contains(value) {
             continue;
         }
-        if let Some(name) = guest.string(strtab.wrapping_add(u64::from(name)), NAME_MAX).filter(|n| !n.is_empty()) {
+        if let Some(name) = guest.string(strtab.wrapping_add(u64::from(name)), SYMBOL_NAME_MAX).filter(|n| !n.is_empty()) {
             table.push(value, size, &name);
         }
     }
@@ -234,7 +241,7 @@ pub mod tests {
             let mut guest = Pieces::default();
             put(&mut guest, HEAD, &["first", "second"]);
             let mut known = Vec::new();
-            refresh(&mut guest, &layout(mem), HEAD, &mut known);
+            refresh(&mut guest, &layout(mem), HEAD, &mut known, &mut { EFFORT });
             assert_eq!(known.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["first", "second"]);
             let address = MODULE + STRIDE + 0x1000 + 0x55;
             let module = known.iter().find(|m| m.contains(address)).unwrap();
@@ -248,15 +255,15 @@ pub mod tests {
         let mut guest = Pieces::default();
         let mut known = Vec::new();
         put(&mut guest, HEAD, &["first", "second"]);
-        refresh(&mut guest, &layout(true), HEAD, &mut known);
+        refresh(&mut guest, &layout(true), HEAD, &mut known, &mut { EFFORT });
         put(&mut guest, HEAD, &["first"]);
-        refresh(&mut guest, &layout(true), HEAD, &mut known);
+        refresh(&mut guest, &layout(true), HEAD, &mut known, &mut { EFFORT });
         assert_eq!(
             known.iter().map(|m| (m.name.as_str(), m.loaded)).collect::<Vec<_>>(),
             [("first", true), ("second", false)]
         );
         put(&mut guest, HEAD, &["first", "third"]);
-        refresh(&mut guest, &layout(true), HEAD, &mut known);
+        refresh(&mut guest, &layout(true), HEAD, &mut known, &mut { EFFORT });
         assert_eq!(
             known.iter().map(|m| (m.name.as_str(), m.loaded)).collect::<Vec<_>>(),
             [("first", true), ("third", true)]
@@ -271,13 +278,13 @@ pub mod tests {
         node[8..16].copy_from_slice(&(MODULE + 8).to_le_bytes());
         guest.put(MODULE, node.clone());
         let mut known = Vec::new();
-        refresh(&mut guest, &layout(true), HEAD, &mut known);
+        refresh(&mut guest, &layout(true), HEAD, &mut known, &mut { EFFORT });
         assert_eq!(known.len(), 1);
         node[8..16].copy_from_slice(&0x1234u64.to_le_bytes());
         guest.put(MODULE, node);
-        refresh(&mut guest, &layout(true), HEAD, &mut known);
+        refresh(&mut guest, &layout(true), HEAD, &mut known, &mut { EFFORT });
         assert!(known[0].loaded);
-        refresh(&mut Pieces::default(), &layout(true), HEAD, &mut known);
+        refresh(&mut Pieces::default(), &layout(true), HEAD, &mut known, &mut { EFFORT });
         assert!(!known[0].loaded);
     }
 }

@@ -22,6 +22,8 @@ const IMAGE_MAX: u64 = 192 << 20;
 const BTF_MAX: u64 = 64 << 20;
 /// Attempts to find a kernel in a guest: at first it may not be ready for it.
 const ATTEMPTS_MAX: u32 = 8;
+/// In all: a guest can change what it looks like as often as it wants.
+const SEARCHES_MAX: u32 = 64;
 
 /// With page table isolation the kernel's top-level table is the page before the user's (`kernel_to_user_pgdp()`).
 const PTI_USER_BIT: u64 = 1 << 12;
@@ -85,6 +87,8 @@ pub struct Symbols {
     kernel: Option<Kernel>,
     /// IA32_LSTAR at the last attempt, and attempts with it.
     tried: (u64, u32),
+    /// Attempts in all.
+    searches: u32,
     notes: Vec<String>,
     told: bool,
 }
@@ -100,6 +104,8 @@ struct Kernel {
     /// Address of the list of modules, and the layout of what is in it.
     list: Option<(u64, Layout)>,
     modules: Vec<Module>,
+    /// What may still be read of modules.
+    effort: u64,
     /// Instruction count when the list was last walked.
     walked: Option<u64>,
 }
@@ -152,10 +158,11 @@ impl Symbols {
             if self.tried.0 != lstar {
                 self.tried = (lstar, 0);
             }
-            if self.tried.1 >= ATTEMPTS_MAX {
+            if self.tried.1 >= ATTEMPTS_MAX || self.searches >= SEARCHES_MAX {
                 return None;
             }
             self.tried.1 += 1;
+            self.searches += 1;
             self.kernel = self.find_kernel(machine, lstar);
         }
         self.kernel.as_mut()?.resolve(machine, rip)
@@ -258,7 +265,7 @@ impl Kernel {
             _ => space.root,
         };
         let list = layout(space, &table).and_then(|layout| Some((table.address("modules")?, layout)));
-        Kernel { lstar, root, image: start..end, table, list, modules: Vec::new(), walked: None }
+        Kernel { lstar, root, image: start..end, table, list, modules: Vec::new(), effort: modules::EFFORT, walked: None }
     }
 
     fn resolve(&mut self, machine: &mut Machine, rip: u64) -> Option<Symbol> {
@@ -269,7 +276,7 @@ impl Kernel {
         let now = machine.cpu.icount();
         if self.walked.replace(now) != Some(now) {
             let mut space = AddressSpace { machine, root: self.root };
-            modules::refresh(&mut space, layout, *head, &mut self.modules);
+            modules::refresh(&mut space, layout, *head, &mut self.modules, &mut self.effort);
         }
         let mut inside = self.modules.iter().filter(|m| m.contains(rip));
         let module = inside.clone().find(|m| m.loaded).or_else(|| inside.next())?;
