@@ -27,14 +27,15 @@
 //! restricted to those while the sanitizer is on. All others are told to [`Memory::observe`](crate::Memory::observe)
 //! before they are performed.
 //!
-//! Reading order: [`hazard`] (what is reported), [`class`], [`shadow`] (the state), [`engine`] (the rules), [`observe`]
-//! (the way in, and what becomes of the fast path), [`watch`].
+//! Reading order: [`hazard`] (what is reported), [`class`], [`shadow`] (the state), [`rules`] (one access), [`engine`]
+//! (everything else), [`observe`] (the way in, and what becomes of the fast path), [`watch`].
 
 mod class;
 mod engine;
 mod hazard;
 mod observe;
 mod record;
+mod rules;
 mod shadow;
 mod watch;
 

@@ -1,6 +1,6 @@
 //! How accesses reach the sanitizer and the watched lines, and how it restricts the fast path.
 
-use super::engine::{Allowed, LOADER, Sanitizer};
+use super::engine::{Access, Allowed, LOADER, Sanitizer};
 use super::hazard::{Hazard, Operation, Site};
 use super::watch::{Watch, Watched, WatchedLine};
 use crate::addr::{BusAddr, MemType, PAGE_SHIFT, PhysAddr};
@@ -105,13 +105,13 @@ impl Memory {
         let place = if dma { self.controller.dma_place(at) } else { self.controller.place(at) };
         let Some(place) = place else { return };
         let layout = self.controller.layout();
+        let site = &Site { keyid: layout.keyid(place.address), ..*site };
         if let Some(watch) = &mut observer.watch {
-            let site = Site { keyid: layout.keyid(place.address), ..*site };
-            watch.note(layout.mem(place.address).line(), &site);
+            watch.note(layout.mem(place.address).line(), site);
         }
         if let Some(sanitizer) = &mut observer.sanitizer {
-            let packages = &self.controller.packages;
-            let changed = sanitizer.access(packages, layout, place, len, ty, no_fill, site);
+            let access = Access { place, len, ty, no_fill, site };
+            let changed = sanitizer.access(&self.controller.packages, layout, &access);
             if !changed && self.cache.pool.allows(place) {
                 return;
             }
