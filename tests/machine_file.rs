@@ -92,6 +92,24 @@ fn the_machine_file_makes_the_machine() {
 }
 
 #[test]
+fn the_bios_activates_every_package() {
+    let scratch = Scratch::new();
+    let dump = scratch.path("dram").display().to_string();
+    // The ACPI tables lie at the end of RAM, in the last package.
+    for (setting, clear) in [("on", false), ("off", true)] {
+        let run = emu(["--packages", "4", "-m", "64M", "--tme", setting, "--dump-dram", &dump, "--until", "icount:0"]);
+        assert_eq!(run.status, 10, "{}", run.stderr);
+        let dram = std::fs::read(&dump).unwrap();
+        let table = dram[48 << 20..].windows(4).any(|bytes| bytes == b"FACP");
+        assert_eq!(table, clear, "--tme {setting}");
+    }
+    let run = emu(["--packages", "8", "--tme-exclude", "32M,32M", "-d", "mktme", "--no-summary"]);
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let activations = run.stderr.lines().filter(|line| line.ends_with("locked, new TME key")).count();
+    assert_eq!((activations, run.stderr.contains("packages disagree")), (8, false), "{}", run.stderr);
+}
+
+#[test]
 fn mistakes_name_the_file_the_line_and_what_is_accepted() {
     let scratch = Scratch::new();
     for (text, message) in [
