@@ -9,9 +9,9 @@ use std::ops::Range;
 const MODULES_MAX: usize = 4096;
 const SYMBOLS_MAX: u64 = 1 << 17;
 const AREA_MAX: u64 = 1 << 30;
-/// What may be read of modules' symbols in the life of a kernel: one that makes up new modules all the time gets no more
+/// Bytes that may be read of modules' symbols in the life of a kernel: one that makes up new modules all the time gets no more
 /// names.
-pub const EFFORT: u64 = 256 << 20;
+pub const EFFORT: u64 = 1 << 30;
 /// Linux's KSYM_NAME_LEN.
 const SYMBOL_NAME_MAX: usize = 512;
 /// MODULE_NAME_LEN of Linux is 56.
@@ -155,8 +155,10 @@ fn read_symbols(guest: &mut impl Guest, layout: &Layout, module: &Module, effort
     // num_symtab is an unsigned int.
     let count = (count & 0xFFFF_FFFF).min(SYMBOLS_MAX);
     for i in 0..count {
-        let Some(left) = effort.checked_sub((sym::BYTES + SYMBOL_NAME_MAX) as u64) else { break };
-        *effort = left;
+        if *effort < (sym::BYTES + SYMBOL_NAME_MAX) as u64 {
+            break;
+        }
+        *effort -= sym::BYTES as u64;
         let Some(symbol) = guest.array::<{ sym::BYTES }>(symtab.wrapping_add(i * sym::BYTES as u64)) else { break };
         let name = u32::from_le_bytes([symbol[0], symbol[1], symbol[2], symbol[3]]);
         let section = u16::from_le_bytes([symbol[sym::SHNDX], symbol[sym::SHNDX + 1]]);
@@ -165,7 +167,10 @@ fn read_symbols(guest: &mut impl Guest, layout: &Layout, module: &Module, effort
         if name == 0 || section == sym::SHN_UNDEF || !module.contains(value) {
             continue;
         }
-        if let Some(name) = guest.string(strtab.wrapping_add(u64::from(name)), SYMBOL_NAME_MAX).filter(|n| !n.is_empty()) {
+        if let Some(name) =
+            guest.string(strtab.wrapping_add(u64::from(name)), SYMBOL_NAME_MAX).filter(|n| !n.is_empty())
+        {
+            *effort -= name.len() as u64;
             table.push(value, size, &name);
         }
     }

@@ -265,7 +265,16 @@ impl Kernel {
             _ => space.root,
         };
         let list = layout(space, &table).and_then(|layout| Some((table.address("modules")?, layout)));
-        Kernel { lstar, root, image: start..end, table, list, modules: Vec::new(), effort: modules::EFFORT, walked: None }
+        Kernel {
+            lstar,
+            root,
+            image: start..end,
+            table,
+            list,
+            modules: Vec::new(),
+            effort: modules::EFFORT,
+            walked: None,
+        }
     }
 
     fn resolve(&mut self, machine: &mut Machine, rip: u64) -> Option<Symbol> {
