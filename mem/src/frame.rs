@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell, UnsafeCell};
 
 use crate::PlainLine;
 use crate::addr::{BusAddr, LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES};
+use crate::huge;
 
 /// Marks the end of a chain, and "no frame" in the page index.
 pub(crate) const NO_FRAME: u32 = u32::MAX;
@@ -199,8 +200,8 @@ impl FramePtr {
     }
 }
 
-/// Frames in a slab, the unit of allocation (about 1 MiB).
-pub(crate) const SLAB_FRAMES: usize = 256;
+/// Frames in a slab, the unit of allocation: a huge page.
+pub(crate) const SLAB_FRAMES: usize = huge::HUGE_PAGE / size_of::<Frame>();
 
 thread_local! {
     /// Slabs that a dropped pool gave back.
@@ -210,10 +211,7 @@ thread_local! {
 /// A slab of frames without pages. The memory is never returned to the host, only handed to a later pool of the same
 /// thread: that is what makes every `FramePtr` and every fast-table entry safe to follow at any time.
 pub(crate) fn take_slab() -> &'static [Frame] {
-    let slab = FREE_SLABS.with_borrow_mut(Vec::pop).unwrap_or_else(|| {
-        let frames: Vec<Frame> = std::iter::repeat_with(Frame::new).take(SLAB_FRAMES).collect();
-        Box::leak(frames.into_boxed_slice())
-    });
+    let slab = FREE_SLABS.with_borrow_mut(Vec::pop).unwrap_or_else(|| huge::leak(SLAB_FRAMES, Frame::new));
     for frame in slab {
         for bits in [&frame.fast_r, &frame.fast_w, &frame.exec_ok, &frame.resident, &frame.dirty, &frame.code] {
             bits.set(0);

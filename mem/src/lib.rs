@@ -2,8 +2,8 @@
 //!
 //! Reading order: [`addr`] (address types), [`profile`] (which processor), [`config`] (everything that can be chosen),
 //! [`tme`] (MSRs, key programming, `resolve`), `packages` (which TME state is whose), `controller` (lines to ciphertext),
-//! [`dram`], `cache` (lines by full physical address, in three models), [`frame`] and [`fast`] (the fast path), [`memory`]
-//! (the one entry point).
+//! [`dram`], `cache` (lines by full physical address, in three models), [`huge`], [`frame`] and [`fast`] (the fast path),
+//! [`memory`] (the one entry point).
 //!
 //! Plaintext exists above the controller, ciphertext below it ([`PlainLine`], [`CipherLine`]).
 
@@ -17,6 +17,7 @@ pub mod fast;
 pub mod fault;
 pub mod frame;
 pub mod hash;
+pub mod huge;
 pub mod map;
 pub mod memory;
 mod packages;

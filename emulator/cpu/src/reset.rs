@@ -1,7 +1,7 @@
 //! Construction and reset (SDM Vol. 3A, table 9-1 "IA-32 and Intel 64 Processor States Following Power-up, Reset, or
 //! INIT").
 
-use crate::block::{BlockCache, JumpCache, ModeKey};
+use crate::block::{BlockCache, JumpCache, ModeKey, ReturnStack};
 use crate::clock::Clock;
 use crate::exec::system::cpuid::CpuModel;
 use crate::lazy::Lazy;
@@ -86,6 +86,7 @@ impl Cpu {
             block_key: ModeKey(0),
             blocks: BlockCache::default(),
             jumps: JumpCache::default(),
+            returns: ReturnStack::default(),
             scratch: Slots::default(),
             types: TypeCache::default(),
             told_not_activated: false,

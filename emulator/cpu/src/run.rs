@@ -231,7 +231,6 @@ impl Cpu {
         if let Some(link) = link
             && header.number != Block::UNCACHED
         {
-            link.generation.set(self.blocks.link_generation);
             link.block.set(Some(header));
         }
         if self.breakpoint.is_some() || self.hazard_stops() {
@@ -312,7 +311,7 @@ impl Cpu {
             }
             // Fetching the second line may have evicted or killed things again.
             if header.enterable() && u64::from(header.insns) <= budget {
-                self.jumps.insert(rip, self.blocks.link_generation, header);
+                self.remember(rip, linear, header);
                 return Ok(header);
             }
         }
@@ -358,9 +357,18 @@ impl Cpu {
 
     /// What the jump cache knows of `rip`, when that is still reachable under its translation.
     fn known(&self, rip: u64, linear: u64) -> Option<&'static BlockHeader> {
-        let e = self.jumps.entry(rip);
-        let ok = rip == linear && e.key == rip ^ self.jumps.salt && e.generation == self.blocks.link_generation;
-        if ok { e.block } else { None }
+        let header = self.jumps.entry(rip)?;
+        let ok = rip == linear && header.reachable(rip ^ self.jumps.salt, self.blocks.link_generation);
+        ok.then_some(header)
+    }
+
+    /// Notes that the block is what a fetch at `rip` finds. With a segment base, RIP alone does not say where that is.
+    fn remember(&mut self, rip: u64, linear: u64, header: &'static BlockHeader) {
+        if rip == linear {
+            header.key.set(rip ^ self.jumps.salt);
+            header.generation.set(self.blocks.link_generation);
+            self.jumps.insert(rip, header);
+        }
     }
 
     /// Linear address of the instruction at `rip`, with the checks of a transfer that comes from an interrupt or a return.
@@ -398,6 +406,7 @@ impl Cpu {
         if self.blocks.is_full() {
             self.blocks.clear();
             self.jumps.clear();
+            self.returns.clear();
             self.drop_code_shortcuts();
         }
         let offset = (linear & 0xFFF) as usize;
@@ -440,7 +449,7 @@ impl Cpu {
         for line in crate::block::bits(translated.all_lines) {
             self.mem.set_code(frame, line);
         }
-        self.jumps.insert(rip, self.blocks.link_generation, header);
+        self.remember(rip, linear, header);
         Ok(header)
     }
 
@@ -458,6 +467,13 @@ impl Cpu {
         // Room for more than one, so that a scratch block is never overwritten by its successor's making.
         if self.scratch.len() > 4096 {
             self.scratch.clear();
+            self.returns.clear();
+        }
+        // So that a store into the block's own bytes ends it, as if it were kept.
+        if translated.insns > 1 {
+            for line in crate::block::bits(translated.all_lines) {
+                self.mem.set_code(frame, line);
+            }
         }
         self.blocks.cold.extend(translated.cold);
         self.scratch.push_block(&block, &translated.items)

@@ -1,6 +1,6 @@
 //! The architectural state of one logical processor.
 
-use crate::block::{BlockCache, JumpCache, ModeKey};
+use crate::block::{BlockCache, JumpCache, ModeKey, ReturnStack};
 use crate::clock::Clock;
 use crate::exec::system::cpuid::CpuModel;
 use crate::exec::system::unknown::Unknowns;
@@ -218,6 +218,7 @@ pub struct Cpu {
     pub block_key: ModeKey,
     pub blocks: BlockCache,
     pub jumps: JumpCache,
+    pub returns: ReturnStack,
     pub scratch: Slots,
     pub types: TypeCache,
     /// The event `core_not_activated` was raised (MC-14: once a core).
