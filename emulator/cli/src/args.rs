@@ -1,6 +1,8 @@
 //! The options. QEMU's spellings where QEMU has the option.
 
+use crate::explore::ExploreArgs;
 use crate::help;
+use crate::sanitize::SanitizeArgs;
 use crate::value::{self, SerialSink, Until};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use firmware::{Exclude, TmeSetting};
@@ -37,6 +39,9 @@ enum Command {
     /// Checks the model against the hardware specification, statement by statement
     #[command(long_about = help::CONFORMANCE_ABOUT, after_help = help::CONFORMANCE_AFTER, max_term_width = 100)]
     Conformance(conformance::Args),
+    /// Repeats a run under many seeds and cache policies, and tells which outcomes there are
+    #[command(long_about = help::EXPLORE_ABOUT, after_help = help::EXPLORE_AFTER, max_term_width = 100)]
+    Explore(ExploreArgs),
 }
 
 /// What is to be done.
@@ -44,6 +49,7 @@ enum Command {
 pub enum Action {
     Run(Box<RunArgs>),
     Conformance(conformance::Args),
+    Explore(ExploreArgs),
 }
 
 impl Cli {
@@ -52,6 +58,7 @@ impl Cli {
         match self.command {
             Some(Command::Run(args)) => Action::Run(args),
             Some(Command::Conformance(args)) => Action::Conformance(args),
+            Some(Command::Explore(args)) => Action::Explore(args),
             None => Action::Run(Box::new(self.run)),
         }
     }
@@ -203,6 +210,9 @@ pub struct RunArgs {
     #[arg(long, value_name = "CONDITION", action = ArgAction::Append, help_heading = help::END)]
     pub until: Vec<Until>,
 
+    #[command(flatten)]
+    pub sanitizer: SanitizeArgs,
+
     /// Write about these, comma-separated: int, mmu, mktme, exec, guest_errors
     #[arg(short = 'd', long = "debug", value_name = "ITEMS", value_enum, value_delimiter = ',', hide_possible_values = true, help_heading = help::REPORTS)]
     pub log_items: Vec<LogItem>,
@@ -226,7 +236,8 @@ pub fn accept_single_dashes(argv: impl IntoIterator<Item = OsString>) -> Vec<OsS
     let mut takes_value = BTreeMap::new();
     let cli = Cli::command();
     for arg in cli.get_arguments().chain(cli.get_subcommands().flat_map(clap::Command::get_arguments)) {
-        let value = arg.get_action().takes_values();
+        // A value that is optional comes with `=`.
+        let value = arg.get_action().takes_values() && !arg.is_require_equals_set();
         takes_value.extend(arg.get_long().map(|name| (format!("--{name}"), value)));
         takes_value.extend(arg.get_short().map(|name| (format!("-{name}"), value)));
     }

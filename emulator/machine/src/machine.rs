@@ -20,6 +20,8 @@ pub struct Machine {
     board: Board,
     config: Config,
     map: MemoryMap,
+    /// What was typed and when, if somebody wants to repeat the run.
+    typed: Option<Vec<(VirtualTime, Vec<u8>)>>,
 }
 
 /// Why a run ended.
@@ -81,7 +83,7 @@ impl Machine {
         model.pconfig_legacy_codes = config.pconfig_legacy_codes;
         model.core_override = config.core_override;
         let cpu = Cpu::new(0, model, Box::new(memory), Box::new(board.clone()), config.ips);
-        Ok(Machine { cpu, board, config, map })
+        Ok(Machine { cpu, board, config, map, typed: None })
     }
 
     /// Runs the firmware stage up to the point where an image can be loaded.
@@ -120,6 +122,25 @@ impl Machine {
     /// The board's chips, for console input and output.
     pub fn chipset(&self) -> RefMut<'_, Chipset> {
         self.board.0.borrow_mut()
+    }
+
+    /// Input for the serial port, now.
+    pub fn type_in(&mut self, bytes: &[u8]) {
+        let now = self.cpu.now();
+        if let Some(typed) = &mut self.typed {
+            typed.push((now, bytes.to_vec()));
+        }
+        self.chipset().push_serial_input(now, bytes);
+    }
+
+    /// Keeps what is typed from now on for [`typed`](Self::typed).
+    pub fn record_input(&mut self) {
+        self.typed.get_or_insert_default();
+    }
+
+    /// What was typed and when: the same input at the same virtual times makes the same run.
+    pub fn typed(&self) -> &[(VirtualTime, Vec<u8>)] {
+        self.typed.as_deref().unwrap_or_default()
     }
 
     /// Runs until the instruction count `until` or until something else ends it.
