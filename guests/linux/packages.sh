@@ -1,5 +1,5 @@
-# Debian packages without root: sourced by build.sh and memtest.sh, which define $work, die, apt_options and $need, the part of
-# a message that says what to do instead.
+# Debian packages without root: sourced by build.sh, memtest.sh and module.sh, which define $work, die, apt_options and
+# $need, the part of a message that says what to do instead.
 
 apt_() {
     local tool=$1

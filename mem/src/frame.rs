@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell, UnsafeCell};
 
 use crate::PlainLine;
 use crate::addr::{BusAddr, LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES};
+use crate::huge;
 
 /// Marks the end of a chain, and "no frame" in the page index.
 pub(crate) const NO_FRAME: u32 = u32::MAX;
@@ -25,6 +26,11 @@ pub struct Frame {
     pub(crate) dirty: Cell<u64>,
     /// Lines that blocks were decoded from. Stays set when the line is evicted ("parked").
     pub(crate) code: Cell<u64>,
+    /// Lines that may be in `fast_r`, `fast_w` and `exec_ok` as far as the sanitizer is concerned; all of them while it is
+    /// off.
+    pub(crate) allow_r: Cell<u64>,
+    pub(crate) allow_w: Cell<u64>,
+    pub(crate) allow_x: Cell<u64>,
     /// Full physical address of the page.
     pub(crate) bus_page: Cell<u64>,
     /// Number of the physical page (index into DRAM).
@@ -52,6 +58,9 @@ impl Frame {
             resident: Cell::new(0),
             dirty: Cell::new(0),
             code: Cell::new(0),
+            allow_r: Cell::new(!0),
+            allow_w: Cell::new(!0),
+            allow_x: Cell::new(!0),
             bus_page: Cell::new(u64::MAX),
             page_index: Cell::new(u32::MAX),
             next: Cell::new(NO_FRAME),
@@ -191,8 +200,8 @@ impl FramePtr {
     }
 }
 
-/// Frames in a slab, the unit of allocation (about 1 MiB).
-pub(crate) const SLAB_FRAMES: usize = 256;
+/// Frames in a slab, the unit of allocation: a huge page.
+pub(crate) const SLAB_FRAMES: usize = huge::HUGE_PAGE / size_of::<Frame>();
 
 thread_local! {
     /// Slabs that a dropped pool gave back.
@@ -202,14 +211,14 @@ thread_local! {
 /// A slab of frames without pages. The memory is never returned to the host, only handed to a later pool of the same
 /// thread: that is what makes every `FramePtr` and every fast-table entry safe to follow at any time.
 pub(crate) fn take_slab() -> &'static [Frame] {
-    let slab = FREE_SLABS.with_borrow_mut(Vec::pop).unwrap_or_else(|| {
-        let frames: Vec<Frame> = std::iter::repeat_with(Frame::new).take(SLAB_FRAMES).collect();
-        Box::leak(frames.into_boxed_slice())
-    });
+    let slab = FREE_SLABS.with_borrow_mut(Vec::pop).unwrap_or_else(|| huge::leak(SLAB_FRAMES, Frame::new));
     for frame in slab {
         for bits in [&frame.fast_r, &frame.fast_w, &frame.exec_ok, &frame.resident, &frame.dirty, &frame.code] {
             bits.set(0);
         }
+        frame.allow_r.set(!0);
+        frame.allow_w.set(!0);
+        frame.allow_x.set(!0);
         frame.bus_page.set(u64::MAX);
         frame.page_index.set(u32::MAX);
         frame.next.set(NO_FRAME);

@@ -2,8 +2,8 @@
 //!
 //! Reading order: [`addr`] (address types), [`profile`] (which processor), [`config`] (everything that can be chosen),
 //! [`tme`] (MSRs, key programming, `resolve`), `packages` (which TME state is whose), `controller` (lines to ciphertext),
-//! [`dram`], `cache` (lines by full physical address, in three models), [`frame`] and [`fast`] (the fast path), [`memory`]
-//! (the one entry point).
+//! [`dram`], `cache` (lines by full physical address, in three models), [`huge`], [`frame`] and [`fast`] (the fast path),
+//! [`memory`] (the one entry point).
 //!
 //! Plaintext exists above the controller, ciphertext below it ([`PlainLine`], [`CipherLine`]).
 
@@ -17,11 +17,13 @@ pub mod fast;
 pub mod fault;
 pub mod frame;
 pub mod hash;
+pub mod huge;
 pub mod map;
 pub mod memory;
 mod packages;
 pub mod profile;
 mod rate;
+pub mod sanitize;
 pub mod stats;
 pub mod tme;
 
@@ -41,5 +43,6 @@ pub use map::{AddressMap, RamRegion};
 pub use memory::{CodeHit, Memory, Retired, Touched};
 pub use profile::{TmeFeatures, TmeProfile, UnknownProfile};
 pub use rate::{NotARate, Rate};
+pub use sanitize::{Agent, Hazard, HazardKind, MissingAction, Operation, Sanitizer, Site, Watched, WatchedLine};
 pub use stats::{KeyStats, Stats};
 pub use tme::{EntropyStep, EntropyStream, KeyField, Knobs, LockedWrite, ProgramError, TmePackage};

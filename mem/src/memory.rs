@@ -14,6 +14,7 @@ use crate::frame::FramePtr;
 use crate::hash::StateHasher;
 use crate::map::AddressMap;
 use crate::packages::Packages;
+use crate::sanitize::Observer;
 use crate::stats::Stats;
 use crate::tme::{KeyField, TmePackage};
 
@@ -48,9 +49,11 @@ pub struct CodeHit {
 
 /// The machine's memory.
 pub struct Memory {
-    cache: Cache,
-    controller: Controller,
+    pub(crate) cache: Cache,
+    pub(crate) controller: Controller,
     code_hits: Vec<CodeHit>,
+    /// The sanitizer and watched lines; a machine without them tests for that on slow paths only.
+    pub(crate) observer: Option<Box<Observer>>,
 }
 
 impl Memory {
@@ -66,6 +69,7 @@ impl Memory {
             cache: Cache::new(&config, map.pages()),
             controller: Controller::new(packages, map, config.cache != CacheModel::Off),
             code_hits: Vec::new(),
+            observer: None,
         })
     }
 
@@ -100,7 +104,11 @@ impl Memory {
                 self.cache.expose(&mut self.controller, place);
                 return None;
             }
-            None => self.cache.fill(&mut self.controller, place),
+            None => {
+                let frame = self.cache.fill(&mut self.controller, place);
+                self.restrict_filled(place);
+                frame
+            }
         };
         if access == Access::Write {
             let code_hit = self.cache.store(frame, place.line());
@@ -311,6 +319,9 @@ impl Memory {
     /// Firmware and loader put an image into RAM through the KeyID-0 datapath, as DMA does: encrypted as activation has
     /// it at that moment (MK specification section 7.5), not allocated in the cache. Bytes outside RAM are dropped.
     pub fn load_image(&mut self, address: PhysAddr, bytes: &[u8]) {
+        if self.observed() {
+            self.observe_loader(BusAddr(address.0), bytes.len());
+        }
         self.dma_write(BusAddr(address.0), bytes);
     }
 
@@ -349,6 +360,7 @@ impl Memory {
     /// 4.8). With [`CacheModel::Off`] the call itself puts every store into DRAM, since a key may be about to change.
     #[inline(always)]
     pub fn tme_mut(&mut self) -> &mut TmePackage {
+        self.observe_key_access();
         self.cache.expose_all(&mut self.controller);
         &mut self.controller.packages.executing
     }
@@ -442,8 +454,13 @@ impl Memory {
     /// Flips a bit in the key table of a package (MK specification section 9.11). False, and no change, where there is no such
     /// package, entry or bit.
     pub fn keytable_flip(&mut self, package: usize, keyid: KeyId, field: KeyField, bit: u32) -> bool {
+        self.observe_key_access();
         self.cache.expose_all(&mut self.controller);
-        self.controller.packages.get_mut(package).is_some_and(|tme| tme.flip_key(keyid, field, bit))
+        let flipped = self.controller.packages.get_mut(package).is_some_and(|tme| tme.flip_key(keyid, field, bit));
+        if flipped {
+            self.controller.push_event(Event::KeytableFlip { package, keyid, field, bit });
+        }
+        flipped
     }
 
     /// Reset of all packages (MK specification section 7.3): cold and warm invalidate the caches without write-back (MC-34),
@@ -456,7 +473,11 @@ impl Memory {
             self.controller.dram.clear();
             self.controller.forget_writers();
         }
+        self.observe_key_access();
         self.controller.packages.reset(kind);
+        if kind != ResetKind::Init {
+            self.observe_reset();
+        }
     }
 
     /// Traffic counters.

@@ -49,8 +49,11 @@ impl Packages {
     }
 
     pub(crate) fn get_mut(&mut self, number: usize) -> Option<&mut TmePackage> {
+        if number == self.number {
+            return Some(&mut self.executing);
+        }
         let place = self.place(number);
-        if number == self.number { Some(&mut self.executing) } else { self.others.get_mut(place) }
+        self.others.get_mut(place)
     }
 
     /// Where another package than the executing one is in `others`.

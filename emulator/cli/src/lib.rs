@@ -2,10 +2,12 @@
 //!
 //! Reading order: [`args`] (what can be asked for) with [`value`] (how values are written) and [`help`], [`plan`] (what is
 //! checked before anything starts), [`session`] (the run), which uses [`console`], [`input`] with [`script`] and
-//! [`terminal`], [`log`] and [`progress`]; then [`outcome`] (how it ended, exit statuses) and [`summary`].
+//! [`terminal`], [`log`], [`sanitize`] and [`progress`]; then [`outcome`] (how it ended, exit statuses) and [`summary`]; and [`explore`], which
+//! repeats runs.
 
 pub mod args;
 pub mod console;
+pub mod explore;
 pub mod files;
 pub mod help;
 pub mod input;
@@ -14,6 +16,7 @@ pub mod modules;
 pub mod outcome;
 pub mod plan;
 pub mod progress;
+pub mod sanitize;
 pub mod script;
 pub mod session;
 pub mod summary;
@@ -41,6 +44,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match cli.into_action() {
         Action::Run(args) => *args,
         Action::Conformance(args) => return conformance::main(&args),
+        Action::Explore(args) => return explore::main(&args),
     };
     let result = if args.machine_show { show_machine(&args) } else { Plan::new(args).and_then(session::run) };
     match result {

@@ -7,7 +7,7 @@
 
 use crate::ExecFn;
 use crate::mode::Mode;
-use crate::op::{BlockHeader, Op, Slots};
+use crate::op::{BlockHeader, Link, Op, Slots};
 use hashbrown::HashMap;
 use iced_x86::Instruction;
 use mem::FramePtr;
@@ -70,17 +70,18 @@ struct CodeLine {
 pub struct BlockCache {
     slots: Slots,
     entries: Vec<Entry>,
-    by_address: HashMap<(u64, ModeKey), u32>,
+    by_address: HashMap<(u64, ModeKey), &'static BlockHeader>,
     /// By bus address of the line.
     lines: HashMap<u64, CodeLine>,
     /// Instructions that cold ops execute, by [`Op::imm`].
     pub cold: Vec<(ExecFn, Instruction)>,
-    /// Links between pages and jump-cache entries hold only under the number they were made with, see [`Generations`].
+    /// Blocks are reachable by other ways than from within their page only under the number they were found with, see
+    /// [`Generations`].
     pub link_generation: u64,
     pub generations: Generations,
 }
 
-/// Numbers under which links between pages and jump-cache entries are made: one for supervisor code, one for the user
+/// Numbers under which blocks are found ([`BlockHeader::reachable`]): one for supervisor code, one for the user
 /// code of each PCID. A number is replaced when a fetch translation of its class goes, so that every such shortcut is a
 /// subset of the instruction TLB (design D3, inclusion). Switching PCIDs and back keeps what still holds.
 pub struct Generations {
@@ -125,48 +126,71 @@ impl Generations {
 /// The block cache starts anew beyond this many slots of 32 bytes (48 MiB).
 const MAX_SLOTS: usize = 3 << 19;
 
-/// Where indirect branches look for blocks: by linear address, direct-mapped.
+/// Where indirect branches look for blocks: by linear address, direct-mapped. The block itself knows whether it is the
+/// one ([`BlockHeader::reachable`]).
 pub struct JumpCache {
-    entries: Box<[JumpEntry; JumpCache::ENTRIES]>,
-    /// Set apart from canonical addresses by its top bits: mode and privilege of the entries that may be used now.
+    entries: Box<[Option<&'static BlockHeader>; JumpCache::ENTRIES]>,
+    /// Set apart from canonical addresses by its top bits: mode and privilege of the blocks that may be entered now.
     pub salt: u64,
 }
 
-/// See [`JumpCache`].
-#[derive(Clone, Copy)]
-pub struct JumpEntry {
-    /// RIP ^ salt.
-    pub key: u64,
-    pub generation: u64,
-    pub block: Option<&'static BlockHeader>,
-}
-
 impl JumpCache {
-    const ENTRIES: usize = 4096;
+    const ENTRIES: usize = 8192;
 
     #[inline(always)]
     fn index(rip: u64) -> usize {
-        (rip ^ rip >> 12) as usize & (Self::ENTRIES - 1)
+        (rip ^ rip >> 13) as usize & (Self::ENTRIES - 1)
     }
 
     #[inline(always)]
-    pub fn entry(&self, rip: u64) -> &JumpEntry {
-        &self.entries[Self::index(rip)]
+    pub fn entry(&self, rip: u64) -> Option<&'static BlockHeader> {
+        self.entries[Self::index(rip)]
     }
 
-    pub fn insert(&mut self, rip: u64, generation: u64, block: &'static BlockHeader) {
-        self.entries[Self::index(rip)] = JumpEntry { key: rip ^ self.salt, generation, block: Some(block) };
+    pub fn insert(&mut self, rip: u64, block: &'static BlockHeader) {
+        self.entries[Self::index(rip)] = Some(block);
     }
 
     pub fn clear(&mut self) {
-        self.entries.fill(JumpEntry { key: 0, generation: 0, block: None });
+        self.entries.fill(None);
     }
 }
 
 impl Default for JumpCache {
     fn default() -> Self {
-        let empty = JumpEntry { key: 0, generation: 0, block: None };
-        JumpCache { entries: Box::new([empty; Self::ENTRIES]), salt: 0 }
+        JumpCache { entries: Box::new([None; Self::ENTRIES]), salt: 0 }
+    }
+}
+
+/// The calls that have not returned yet, the latest first: where RET looks before it asks the jump cache. A hint: an entry
+/// says nothing that the block it leads to does not confirm.
+#[derive(Default)]
+pub struct ReturnStack {
+    entries: [(u64, Option<&'static Link>); ReturnStack::ENTRIES],
+    top: u8,
+}
+
+impl ReturnStack {
+    const ENTRIES: usize = 16;
+
+    /// A call that is to return to the linear address of `key`.
+    #[inline(always)]
+    pub fn push(&mut self, key: u64, link: &'static Link) {
+        self.top = self.top.wrapping_add(1);
+        self.entries[usize::from(self.top) % Self::ENTRIES] = (key, Some(link));
+    }
+
+    /// A return to the linear address of `key`: the link of the call, if it was the one.
+    #[inline(always)]
+    pub fn pop(&mut self, key: u64) -> Option<&'static Link> {
+        let (expected, link) = self.entries[usize::from(self.top) % Self::ENTRIES];
+        self.top = self.top.wrapping_sub(1);
+        if expected == key { link } else { None }
+    }
+
+    /// Before blocks, and the links in them, are dropped.
+    pub fn clear(&mut self) {
+        *self = Self::default();
     }
 }
 
@@ -184,7 +208,7 @@ pub enum LineCheck {
 impl BlockCache {
     /// The valid block at a bus address, if it was decoded before.
     pub fn lookup(&self, bus: u64, key: ModeKey) -> Option<&'static BlockHeader> {
-        self.by_address.get(&(bus, key)).map(|&n| self.entries[n as usize].header)
+        self.by_address.get(&(bus, key)).copied()
     }
 
     /// True when so much is cached that everything should be dropped before the next block is made.
@@ -206,7 +230,7 @@ impl BlockCache {
     ) -> &'static BlockHeader {
         let header = self.slots.push_block(block, items);
         self.entries.push(Entry { header, bus: block.bus, key: block.key });
-        self.by_address.insert((block.bus, block.key), block.number);
+        self.by_address.insert((block.bus, block.key), header);
         let page = block.bus & !0xFFF;
         for line in bits(block.all_lines) {
             self.lines
@@ -254,7 +278,7 @@ impl BlockCache {
     fn kill(&mut self, number: u32) {
         let e = &self.entries[number as usize];
         e.header.kill();
-        if self.by_address.get(&(e.bus, e.key)) == Some(&number) {
+        if self.by_address.get(&(e.bus, e.key)).is_some_and(|header| header.number == number) {
             self.by_address.remove(&(e.bus, e.key));
         }
     }

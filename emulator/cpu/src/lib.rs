@@ -15,6 +15,7 @@ pub mod exec;
 pub mod lazy;
 pub mod mmu;
 pub mod mode;
+mod observe;
 pub mod op;
 pub mod operand;
 pub mod reset;

@@ -39,28 +39,31 @@ pub struct Op {
     pub rest: u8,
 }
 
-/// A direct successor of a block, resolved when it is first taken.
+/// A successor of a block, resolved when it is first taken. Links inside a page hold as long as the block is valid; the
+/// others only while the block is [`BlockHeader::reachable`].
 #[repr(C)]
 pub struct Link {
-    /// `None`, or a block that may be entered if the generation still holds.
     pub block: Cell<Option<&'static BlockHeader>>,
-    /// [`crate::block::BlockCache::link_generation`] when a link that leaves its page was made; links inside a page hold
-    /// as long as the block is valid.
-    pub generation: Cell<u64>,
 }
 
-/// The two successors of a terminal op, stored in the slot after it. Aligned, so that a link knows which of the two it
-/// is by its address.
+/// The successors of a terminal op, stored in the slot after it. Aligned, so that a link knows by its address which one it
+/// is.
 #[repr(C, align(32))]
 pub struct Links {
     pub taken: Link,
     pub fall: Link,
+    /// Of a call: where the RET that matches it goes on.
+    pub returned: Link,
 }
 
 impl Link {
+    fn new() -> Self {
+        Link { block: Cell::new(None) }
+    }
+
     /// True for the link taken when no branch is.
     pub fn is_fall(&self) -> bool {
-        std::ptr::from_ref(self).addr() & 16 != 0
+        std::ptr::from_ref(self).addr() & 31 == std::mem::offset_of!(Links, fall)
     }
 }
 
@@ -75,7 +78,11 @@ pub struct BlockHeader {
     pub insns: u32,
     /// The block's number in the block cache.
     pub number: u32,
-    _pad: [u64; 5],
+    /// The linear address, mode and privilege that the run loop last found the block under, as in
+    /// [`crate::block::JumpCache::salt`], and the number of the translations it did so with.
+    pub key: Cell<u64>,
+    pub generation: Cell<u64>,
+    _pad: [u64; 3],
 }
 
 impl BlockHeader {
@@ -83,6 +90,13 @@ impl BlockHeader {
     #[inline(always)]
     pub fn enterable(&self) -> bool {
         self.frame.get().exec_ok() & self.lines == self.lines
+    }
+
+    /// True if a fetch at the linear address of `key` would find this block: shortcuts that leave a page, or come from
+    /// nowhere, ask this. (The same page can be mapped at several addresses, with other pages behind it.)
+    #[inline(always)]
+    pub fn reachable(&self, key: u64, generation: u64) -> bool {
+        self.key.get() == key && self.generation.get() == generation
     }
 
     /// True if the block is not dead and its first instruction lies in one line.
@@ -186,14 +200,18 @@ pub struct Slots {
     chunks: Vec<&'static [SlotCell]>,
     chunk: usize,
     used: usize,
+    /// Slots in the chunks before `chunk`.
+    before: usize,
 }
 
-const CHUNK: usize = 1 << 14;
+/// Slots of the first chunk, enough for small guests, and of the others.
+const FIRST_CHUNK: usize = 1 << 13;
+const CHUNK: usize = mem::huge::HUGE_PAGE / size_of::<SlotCell>();
 
 impl Slots {
     /// Slots handed out since the last [`Slots::clear`].
     pub fn len(&self) -> usize {
-        self.chunk * CHUNK + self.used
+        self.before + self.used
     }
 
     pub fn is_empty(&self) -> bool {
@@ -204,19 +222,26 @@ impl Slots {
     pub fn clear(&mut self) {
         self.chunk = 0;
         self.used = 0;
+        self.before = 0;
     }
 
     /// Copies a block in.
     pub fn push_block(&mut self, block: &Block, items: &[Item]) -> &'static BlockHeader {
-        assert!(!items.is_empty() && items.len() + 2 <= CHUNK);
+        assert!(!items.is_empty() && items.len() + 2 <= FIRST_CHUNK);
         let need = 2 + items.len();
-        if self.chunk < self.chunks.len() && self.used + need > CHUNK {
+        if let Some(chunk) = self.chunks.get(self.chunk)
+            && self.used + need > chunk.len()
+        {
+            self.before += chunk.len();
             self.chunk += 1;
             self.used = 0;
         }
         if self.chunk == self.chunks.len() {
-            self.chunks.push(Box::leak((0..CHUNK).map(|_| SlotCell(Cell::new([0; 4]))).collect::<Box<[_]>>()));
-            self.used = 0;
+            let empty = || SlotCell(Cell::new([0; 4]));
+            self.chunks.push(match self.chunk {
+                0 => Box::leak(std::iter::repeat_with(empty).take(FIRST_CHUNK).collect::<Box<[_]>>()),
+                _ => mem::huge::leak(CHUNK, empty),
+            });
         }
         let at = self.chunks[self.chunk][self.used..self.used + need].as_ptr().cast_mut();
         self.used += need;
@@ -229,7 +254,9 @@ impl Slots {
                 lines: block.entry_lines,
                 insns: block.insns,
                 number: block.number,
-                _pad: [0; 5],
+                key: Cell::new(0),
+                generation: Cell::new(0),
+                _pad: [0; 3],
             });
             for (i, item) in items.iter().enumerate() {
                 let slot = at.add(2 + i);
@@ -237,8 +264,11 @@ impl Slots {
                     Item::Op(op) => slot.cast::<Op>().write(*op),
                     Item::Frame(frame) => slot.cast::<FramePtr>().write(*frame),
                     Item::Links => {
-                        let link = || Link { block: Cell::new(None), generation: Cell::new(0) };
-                        slot.cast::<Links>().write(Links { taken: link(), fall: link() });
+                        slot.cast::<Links>().write(Links {
+                            taken: Link::new(),
+                            fall: Link::new(),
+                            returned: Link::new(),
+                        });
                     }
                 }
             }

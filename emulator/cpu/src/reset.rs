@@ -1,7 +1,7 @@
 //! Construction and reset (SDM Vol. 3A, table 9-1 "IA-32 and Intel 64 Processor States Following Power-up, Reset, or
 //! INIT").
 
-use crate::block::{BlockCache, JumpCache, ModeKey};
+use crate::block::{BlockCache, JumpCache, ModeKey, ReturnStack};
 use crate::clock::Clock;
 use crate::exec::system::cpuid::CpuModel;
 use crate::lazy::Lazy;
@@ -66,6 +66,9 @@ impl Cpu {
             platform,
             icount_limit: 0,
             unretired: 0,
+            access_ip: 0,
+            iterations: 0,
+            stop_on_hazard: false,
             sequential: false,
             repeating: 0,
             breakpoint: None,
@@ -83,6 +86,7 @@ impl Cpu {
             block_key: ModeKey(0),
             blocks: BlockCache::default(),
             jumps: JumpCache::default(),
+            returns: ReturnStack::default(),
             scratch: Slots::default(),
             types: TypeCache::default(),
             told_not_activated: false,

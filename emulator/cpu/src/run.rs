@@ -15,7 +15,7 @@ use crate::operand::canonical;
 use crate::state::{Activity, Cpu, slot};
 use crate::trace::What;
 use crate::translate::{NeedsMore, Source, Translated, translate};
-use mem::{BusAddr, FramePtr};
+use mem::{BusAddr, FramePtr, Operation};
 use x86::platform::VirtualTime;
 use x86::{Exception, flags};
 
@@ -34,15 +34,18 @@ pub enum Stop {
     TripleFault,
     /// The RIP asked for was reached.
     Breakpoint,
+    /// [`Cpu::stop_on_hazard`], and the memory has hazards to take.
+    Hazard,
 }
 
 /// DR6.BS: single step.
 const DR6_BS: u64 = 1 << 14;
 
 impl Cpu {
-    /// Notes, for [`Cpu::now`], that the op's instruction is under way.
+    /// Notes, for [`Cpu::now`] and for reports about accesses, that the op's instruction is under way.
     #[inline(always)]
     pub fn at_op(&mut self, op: At) {
+        self.access_ip = op.ip(self);
         self.unretired = i64::from(op.rest) + 1;
     }
 
@@ -84,6 +87,9 @@ impl Cpu {
             }
             if self.platform.signal_pending() {
                 return Stop::Signal;
+            }
+            if self.hazard_stops() {
+                return Stop::Hazard;
             }
             if icount >= until {
                 return Stop::Icount;
@@ -152,6 +158,7 @@ impl Cpu {
             self.interrupt_shadow = false;
             if self.nmi_pending() && self.platform.take_nmi(self.id) {
                 self.ip = self.next_ip;
+                self.access_ip = self.ip;
                 self.followed = None;
                 return match self.fault_to_handler(Exception::Nmi) {
                     Ok(()) => Ok(false),
@@ -160,6 +167,7 @@ impl Cpu {
             }
             if let Some(vector) = self.platform.acknowledge_interrupt(*now, self.id) {
                 self.ip = self.next_ip;
+                self.access_ip = self.ip;
                 self.sequential = false;
                 self.repeating = 0;
                 self.followed = None;
@@ -193,6 +201,7 @@ impl Cpu {
         self.interrupt_shadow = false;
         self.last_exception = Some((e, self.ip));
         let rip = self.ip;
+        self.access_ip = rip;
         self.deliver_exception(e).map_err(|_| Stop::TripleFault)?;
         self.note(rip, What::Exception { exception: e, handler: self.next_ip });
         Ok(())
@@ -210,6 +219,7 @@ impl Cpu {
         self.leave_block = false;
         self.code_modified = false;
         let link = self.followed.take();
+        self.access_ip = rip;
         let header = match self.find(rip, if one { 1 } else { self.budget as u64 }) {
             Ok(h) => h,
             Err(e) => {
@@ -221,10 +231,9 @@ impl Cpu {
         if let Some(link) = link
             && header.number != Block::UNCACHED
         {
-            link.generation.set(self.blocks.link_generation);
             link.block.set(Some(header));
         }
-        if self.breakpoint.is_some() {
+        if self.breakpoint.is_some() || self.hazard_stops() {
             // One block at a time: without a budget left, no other is entered.
             let insns = i64::from(header.insns);
             self.icount_limit = self.icount_limit.wrapping_sub((self.budget - insns) as u64);
@@ -302,7 +311,7 @@ impl Cpu {
             }
             // Fetching the second line may have evicted or killed things again.
             if header.enterable() && u64::from(header.insns) <= budget {
-                self.jumps.insert(rip, self.blocks.link_generation, header);
+                self.remember(rip, linear, header);
                 return Ok(header);
             }
         }
@@ -348,9 +357,18 @@ impl Cpu {
 
     /// What the jump cache knows of `rip`, when that is still reachable under its translation.
     fn known(&self, rip: u64, linear: u64) -> Option<&'static BlockHeader> {
-        let e = self.jumps.entry(rip);
-        let ok = rip == linear && e.key == rip ^ self.jumps.salt && e.generation == self.blocks.link_generation;
-        if ok { e.block } else { None }
+        let header = self.jumps.entry(rip)?;
+        let ok = rip == linear && header.reachable(rip ^ self.jumps.salt, self.blocks.link_generation);
+        ok.then_some(header)
+    }
+
+    /// Notes that the block is what a fetch at `rip` finds. With a segment base, RIP alone does not say where that is.
+    fn remember(&mut self, rip: u64, linear: u64, header: &'static BlockHeader) {
+        if rip == linear {
+            header.key.set(rip ^ self.jumps.salt);
+            header.generation.set(self.blocks.link_generation);
+            self.jumps.insert(rip, header);
+        }
     }
 
     /// Linear address of the instruction at `rip`, with the checks of a transfer that comes from an interrupt or a return.
@@ -388,6 +406,7 @@ impl Cpu {
         if self.blocks.is_full() {
             self.blocks.clear();
             self.jumps.clear();
+            self.returns.clear();
             self.drop_code_shortcuts();
         }
         let offset = (linear & 0xFFF) as usize;
@@ -430,7 +449,7 @@ impl Cpu {
         for line in crate::block::bits(translated.all_lines) {
             self.mem.set_code(frame, line);
         }
-        self.jumps.insert(rip, self.blocks.link_generation, header);
+        self.remember(rip, linear, header);
         Ok(header)
     }
 
@@ -448,6 +467,13 @@ impl Cpu {
         // Room for more than one, so that a scratch block is never overwritten by its successor's making.
         if self.scratch.len() > 4096 {
             self.scratch.clear();
+            self.returns.clear();
+        }
+        // So that a store into the block's own bytes ends it, as if it were kept.
+        if translated.insns > 1 {
+            for line in crate::block::bits(translated.all_lines) {
+                self.mem.set_code(frame, line);
+            }
         }
         self.blocks.cold.extend(translated.cold);
         self.scratch.push_block(&block, &translated.items)
@@ -517,6 +543,9 @@ impl Cpu {
             let n = (64 - at % 64).min(out.len() - done);
             let bus = BusAddr(t.bus_page | at as u64);
             if t.props & crate::mmu::tlb::prop::RAM != 0 {
+                if self.mem.observed() {
+                    self.observe(bus, n, t.ty, Operation::Fetch);
+                }
                 let no_fill = self.no_fill();
                 self.mem.read(bus, t.ty, no_fill, &mut out[done..done + n]);
                 self.settle();

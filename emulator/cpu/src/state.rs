@@ -1,6 +1,6 @@
 //! The architectural state of one logical processor.
 
-use crate::block::{BlockCache, JumpCache, ModeKey};
+use crate::block::{BlockCache, JumpCache, ModeKey, ReturnStack};
 use crate::clock::Clock;
 use crate::exec::system::cpuid::CpuModel;
 use crate::exec::system::unknown::Unknowns;
@@ -180,6 +180,12 @@ pub struct Cpu {
     pub icount_limit: u64,
     /// Instructions debited by a block but not retired while one of its slow ops is under way.
     pub unretired: i64,
+    /// RIP of the instruction whose access is under way on the slow path, or is fetched, or was interrupted.
+    pub access_ip: u64,
+    /// Iterations that the string instruction under way has completed and that are not counted yet.
+    pub iterations: u64,
+    /// [`Cpu::run`] stops after an instruction that made a hazard, while somebody has yet to take it from the memory.
+    pub stop_on_hazard: bool,
     /// The next instruction follows the last one in memory, so a fetch in the same line touches nothing.
     pub sequential: bool,
     /// The next instruction is a repeated string instruction of this length that goes on (0: it is not): fetched already.
@@ -212,6 +218,7 @@ pub struct Cpu {
     pub block_key: ModeKey,
     pub blocks: BlockCache,
     pub jumps: JumpCache,
+    pub returns: ReturnStack,
     pub scratch: Slots,
     pub types: TypeCache,
     /// The event `core_not_activated` was raised (MC-14: once a core).

@@ -2,12 +2,14 @@
 //!
 //! Frames are host-side only. Which frame a page gets, and when it loses it, cannot be seen by the guest.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use crate::addr::{BusAddr, LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES};
 use crate::controller::{Controller, Place};
 use crate::frame::{Frame, FramePtr, NO_FRAME, SLAB_FRAMES, return_slabs, take_slab};
 use crate::memory::Retired;
+use crate::sanitize::Allowed;
 
 /// Frames a pool may have before it recycles empty ones: 80 MiB of plaintext.
 pub(super) const POOL_FRAMES: usize = 20 * 1024;
@@ -30,6 +32,8 @@ pub(crate) struct FramePool {
     pub(crate) recycled: u64,
     /// False: no line ever gets a fast bit.
     fast: bool,
+    /// What frames start with: no line is allowed until the sanitizer says so, or every line while it is off.
+    allow: u64,
 }
 
 impl FramePool {
@@ -45,6 +49,7 @@ impl FramePool {
             retired: Vec::new(),
             recycled: 0,
             fast,
+            allow: !0,
         }
     }
 
@@ -86,6 +91,9 @@ impl FramePool {
         let frame = self.unused();
         frame.0.bus_page.set(bus_page.0);
         frame.0.page_index.set(page);
+        frame.0.allow_r.set(self.allow);
+        frame.0.allow_w.set(self.allow);
+        frame.0.allow_x.set(self.allow);
         frame.0.next.set(self.heads[page as usize]);
         self.heads[page as usize] = frame.index();
         frame
@@ -222,6 +230,47 @@ impl FramePool {
         frame.0.code.set(0);
     }
 
+    /// Allows the fast path in every line, or in none until [`allow`](Self::allow) is called for it. Code is parked then,
+    /// so that its next fetch is a slow one too.
+    pub(crate) fn allow_all(&mut self, on: bool) {
+        self.allow = if on { !0 } else { 0 };
+        for frame in self.frames.iter().map(|frame| frame.0) {
+            for bits in [&frame.allow_r, &frame.allow_w, &frame.allow_x] {
+                bits.set(self.allow);
+            }
+            if !on {
+                for bits in [&frame.fast_r, &frame.fast_w, &frame.exec_ok] {
+                    bits.set(0);
+                }
+            }
+        }
+        if on {
+            for page in 0..self.heads.len() as u32 {
+                (0..LINES_PER_PAGE as u32).for_each(|line| self.refresh(page, line));
+            }
+        }
+    }
+
+    /// True when the fast path is allowed for loads and fetches of the line, or there is no frame that could be on it.
+    #[inline]
+    pub(crate) fn allows(&self, place: Place) -> bool {
+        self.find(place.page, place.address.page())
+            .is_none_or(|frame| frame.0.allow_r.get() & frame.0.allow_x.get() & line_bit(place.line()) != 0)
+    }
+
+    /// Allows the fast path for one line of a frame, or forbids it. True if [`refresh`](Self::refresh) has to follow.
+    pub(crate) fn allow(&self, frame: FramePtr, line: u32, allowed: Allowed) -> bool {
+        let bit = line_bit(line);
+        let set = |bits: &Cell<u64>, on: bool| {
+            let new = if on { bits.get() | bit } else { bits.get() & !bit };
+            bits.replace(new) != new
+        };
+        if set(&frame.0.allow_x, allowed.fetches) && !allowed.fetches {
+            frame.0.exec_ok.set(frame.exec_ok() & !bit);
+        }
+        set(&frame.0.allow_r, allowed.loads) | set(&frame.0.allow_w, allowed.stores)
+    }
+
     /// Recomputes the fast bits of one line in every frame of its page, after a bit they derive from has changed.
     ///
     /// Veto (design D3): a line has fast bits only while exactly one KeyID's copy of it is resident, so that every
@@ -270,8 +319,8 @@ pub(crate) fn line_bit(line: u32) -> u64 {
 #[inline(always)]
 fn set_fast(frame: FramePtr, bit: u64, alone: bool) {
     let frame = frame.0;
-    let readable = if alone { frame.resident.get() & bit } else { 0 };
-    let writable = readable & frame.dirty.get() & !frame.code.get();
+    let readable = if alone { frame.resident.get() & frame.allow_r.get() & bit } else { 0 };
+    let writable = readable & frame.allow_w.get() & frame.dirty.get() & !frame.code.get();
     frame.fast_r.set(frame.fast_r.get() & !bit | readable);
     frame.fast_w.set(frame.fast_w.get() & !bit | writable);
 }

@@ -72,6 +72,17 @@ impl DataKey {
         true
     }
 
+    /// Bytes of [`material`](Self::material).
+    pub(crate) const MATERIAL_BYTES: usize = 2 * KEY_BYTES + 1;
+
+    /// What tells one key from another: algorithm, K1, K2. For comparison only.
+    pub(crate) fn material(&self) -> [u8; Self::MATERIAL_BYTES] {
+        let mut bytes = [self.algorithm.number() as u8; Self::MATERIAL_BYTES];
+        bytes[1..=KEY_BYTES].copy_from_slice(&self.k1);
+        bytes[KEY_BYTES + 1..].copy_from_slice(&self.k2);
+        bytes
+    }
+
     /// True for two all-zero keys, which W15 treats as "no saved key".
     pub(crate) fn is_zero(&self) -> bool {
         self.k1 == [0; KEY_BYTES] && self.k2 == [0; KEY_BYTES]

@@ -12,7 +12,7 @@ use x86::platform::ResetKind;
 use x86::tme::activate;
 
 pub use entropy::{EntropyStep, EntropyStream};
-pub(crate) use entropy::{eviction_generator, write_back_generator};
+pub(crate) use entropy::{eviction_generator, prefetch_generator, write_back_generator};
 pub use keys::{DataKey, KeyField, KeyMode, KeyTable};
 pub use program::ProgramError;
 
@@ -181,21 +181,30 @@ impl TmePackage {
     /// The cipher of a transaction (MK specification section 5.1, `resolve`).
     #[inline]
     pub fn resolve(&self, address: BusAddr) -> Cipher<'_> {
-        let Some(platform_key) = &self.platform_key else {
-            return Cipher::Plaintext;
-        };
-        let keyid = self.layout.keyid(address);
-        // The exclusion range is for KeyID 0 only, not for KeyIDs in TME mode (MC-12).
-        let everywhere = mutant!(ExcludeEveryKeyid) && self.excluded(BusAddr(self.layout.mem(address).0));
-        if keyid == KeyId(0) && self.excluded(address) || everywhere {
+        if self.platform_key.is_none() || self.excludes(address) {
             return Cipher::Plaintext;
         }
+        self.data_key(self.layout.keyid(address)).map_or(Cipher::Plaintext, |key| Cipher::Xts(key.schedule()))
+    }
+
+    /// True when the exclusion range keeps this address from being encrypted.
+    #[inline]
+    pub(crate) fn excludes(&self, address: BusAddr) -> bool {
+        // The exclusion range is for KeyID 0 only, not for KeyIDs in TME mode (MC-12).
+        let everywhere = mutant!(ExcludeEveryKeyid) && self.excluded(BusAddr(self.layout.mem(address).0));
+        self.layout.keyid(address) == KeyId(0) && self.excluded(address) || everywhere
+    }
+
+    /// The key of a KeyID where nothing is excluded; `None` for plaintext.
+    #[inline]
+    pub(crate) fn data_key(&self, keyid: KeyId) -> Option<&DataKey> {
+        let platform_key = self.platform_key.as_ref()?;
         match self.keys.mode(keyid) {
-            KeyMode::Plaintext | KeyMode::FlippedToPlaintext(_) => Cipher::Plaintext,
-            KeyMode::Encrypt(key) => Cipher::Xts(key.schedule()),
-            KeyMode::Tme if mutant!(KeyidBeyondMaxPlaintext) && keyid.0 > self.max_keys() => Cipher::Plaintext,
-            KeyMode::Tme if self.activate & activate::BYPASS != 0 => Cipher::Plaintext,
-            KeyMode::Tme => Cipher::Xts(platform_key.schedule()),
+            KeyMode::Plaintext | KeyMode::FlippedToPlaintext(_) => None,
+            KeyMode::Encrypt(key) => Some(key),
+            KeyMode::Tme if mutant!(KeyidBeyondMaxPlaintext) && keyid.0 > self.max_keys() => None,
+            KeyMode::Tme if self.activate & activate::BYPASS != 0 => None,
+            KeyMode::Tme => Some(platform_key),
         }
     }
 

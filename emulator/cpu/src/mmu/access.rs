@@ -5,7 +5,7 @@ use super::{Access, FlushKind, Privilege};
 use crate::block::LineCheck;
 use crate::operand::canonical;
 use crate::state::{Cpu, slot};
-use mem::{BusAddr, Event, FramePtr, MemType, deny};
+use mem::{BusAddr, Event, FramePtr, MemType, Operation, deny};
 use x86::cr::{cr0, cr4};
 use x86::segment::sreg;
 use x86::{Exception, mutant};
@@ -208,6 +208,9 @@ impl Cpu {
         if t.props & prop::RAM == 0 {
             return self.read_device(bus, buf);
         }
+        if self.mem.observed() {
+            self.observe(bus, buf.len(), t.ty, Operation::Load);
+        }
         let no_fill = self.no_fill();
         if t.ty == MemType::Wb
             && let Some(touched) = self.mem.touch(bus, Access::Read, no_fill)
@@ -228,7 +231,12 @@ impl Cpu {
             return self.write_device(bus, bytes);
         }
         // UC and WP override the hint.
-        if hint == Hint::NonTemporal && matches!(t.ty, MemType::Wb | MemType::Wt | MemType::Wc) {
+        let nontemporal = hint == Hint::NonTemporal && matches!(t.ty, MemType::Wb | MemType::Wt | MemType::Wc);
+        if self.mem.observed() {
+            let operation = if nontemporal { Operation::NonTemporalStore } else { Operation::Store };
+            self.observe(bus, bytes.len(), t.ty, operation);
+        }
+        if nontemporal {
             self.mem.write_nontemporal(bus, bytes);
             return self.settle();
         }
@@ -398,6 +406,9 @@ impl Cpu {
             return Ok((t, None));
         }
         let bus = BusAddr(t.bus_page | (linear % PAGE));
+        if self.mem.observed() {
+            self.observe(bus, 1, t.ty, Operation::Fetch);
+        }
         let no_fill = self.no_fill();
         let Some(touched) = self.mem.touch(bus, Access::Fetch, no_fill) else { return Ok((t, None)) };
         self.settle();
@@ -417,6 +428,13 @@ impl Cpu {
         let t = self.translate(linear, Access::Read, Privilege::Current)?;
         if t.props & prop::RAM != 0 {
             let bus = BusAddr(t.bus_page | (linear % PAGE));
+            if self.mem.observed() {
+                let operation = match kind {
+                    FlushKind::Clflush => Operation::Flush,
+                    FlushKind::Clwb => Operation::WriteBack,
+                };
+                self.observe(bus, 1, t.ty, operation);
+            }
             match kind {
                 FlushKind::Clflush => self.mem.clflush(bus),
                 FlushKind::Clwb => self.mem.clwb(bus),

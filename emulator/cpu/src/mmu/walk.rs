@@ -7,7 +7,7 @@
 use super::Access;
 use super::tlb::{Translation, prop};
 use crate::state::Cpu;
-use mem::{BusAddr, MemType};
+use mem::{BusAddr, MemType, Operation};
 use x86::cr::{cr0, cr4, efer};
 use x86::exception::pf;
 use x86::{Exception, flags, mutant};
@@ -226,6 +226,9 @@ impl Cpu {
         }
         let ty = self.page_memory_type(at & !0xFFF, pat);
         let mut b = [0; 8];
+        if self.mem.observed() {
+            self.observe(bus, size as usize, ty, Operation::PageWalk);
+        }
         let no_fill = self.no_fill();
         self.mem.read(bus, ty, no_fill, &mut b[..size as usize]);
         self.settle();
@@ -244,6 +247,9 @@ impl Cpu {
             if new != entry {
                 let no_fill = self.no_fill();
                 let at = if mutant!(AccessedBitByKeyid0) { self.mem.layout().mem(BusAddr(at)).0 } else { at };
+                if self.mem.observed() {
+                    self.observe(BusAddr(at), size as usize, ty, Operation::PageWalkUpdate);
+                }
                 self.mem.write(BusAddr(at), ty, no_fill, &new.to_le_bytes()[..size as usize]);
                 self.settle();
             }

@@ -10,6 +10,7 @@ use crate::ExecFn;
 use crate::block::{Item, MAX_INSNS};
 use crate::exec::cold;
 use crate::exec::int::branch;
+use crate::exec::int::fuse::fused;
 use crate::mode::Mode;
 use crate::op::{Handler, Op};
 use crate::state::slot;
@@ -245,7 +246,33 @@ impl Translator<'_> {
                 op.rest = (self.insns - 1 - number) as u8;
             }
         }
+        fuse_pairs(&mut items);
         Translated { items, insns: self.insns, cold: self.cold, entry_lines, all_lines }
+    }
+}
+
+/// Gives ops the handlers of pairs, so that the fewest jumps remain whether or not the block is entered at its start: the
+/// slow path of an op goes on to the second of its pair alone.
+fn fuse_pairs(items: &mut [Item]) {
+    // Jumps from an item to the end of the block.
+    let (mut after_next, mut after_this) = (0, 0);
+    let mut next: Option<Handler> = None;
+    for item in items.iter_mut().rev() {
+        let Item::Op(op) = item else {
+            next = None;
+            continue;
+        };
+        let own = op.f;
+        let mut jumps = after_this + 1;
+        if let Some(second) = next
+            && after_next < after_this + 1
+            && let Some(both) = fused(own, second)
+        {
+            op.f = both;
+            jumps = after_next + 1;
+        }
+        (after_next, after_this) = (after_this, jumps);
+        next = Some(own);
     }
 }
 

@@ -381,7 +381,7 @@ impl Translator<'_> {
                     let a = self.full_address(insn, 8, Access::Read);
                     a.apply(self.op(if call { branch::CALL_M } else { branch::JMP_M }))
                 };
-                self.push(op);
+                if call { self.push_terminal(op) } else { self.push(op) }
             }
             C::Retnq | C::Retnq_imm16 => {
                 let imm = if insn.op_count() == 1 { insn.immediate(0) & 0xFFFF } else { 0 };

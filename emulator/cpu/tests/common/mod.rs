@@ -17,7 +17,7 @@ use x86::{Exception, msr};
 const PML4: u64 = 0x1000;
 const PDPT: u64 = 0x2000;
 const PD: u64 = 0x3000;
-const PT: u64 = 0x4000;
+pub const PT: u64 = 0x4000;
 /// Mapped and free for tests.
 pub const DATA: u64 = 0x10_0000;
 /// 4-KiB pages: this one is mapped, the next is not.

@@ -153,6 +153,13 @@ impl Shape {
 }
 
 impl Cpu {
+    /// Counts `n` completed iterations in `done`, and for reports about the accesses of later ones.
+    #[inline(always)]
+    pub(crate) fn iterated(&mut self, done: &mut u64, n: u64) {
+        *done += n;
+        self.iterations += n;
+    }
+
     /// Iterations that a repeated string instruction may perform before the run loop gets control. Single-stepping traps
     /// after each one (SDM Vol. 3B, section 17.3.1.4).
     pub fn rep_quantum(&self) -> u64 {
@@ -166,6 +173,17 @@ impl Cpu {
 /// Performs a string instruction. `perform` executes a [`Run`], counts completed iterations in its third parameter as it
 /// goes, and returns whether the repetition ends there (CMPS, SCAS).
 pub(crate) fn execute(
+    cpu: &mut Cpu,
+    insn: &Instruction,
+    sides: Sides,
+    perform: impl FnMut(&mut Cpu, &Run, &mut u64) -> Result<bool, Exception>,
+) -> Result<(), Exception> {
+    let result = iterate(cpu, insn, sides, perform);
+    cpu.iterations = 0;
+    result
+}
+
+fn iterate(
     cpu: &mut Cpu,
     insn: &Instruction,
     sides: Sides,
@@ -228,12 +246,12 @@ pub(super) fn movs(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
             let (from, to) = (run.source + *done * size, run.destination + *done * size);
             let n = in_line(from, run.size, in_line(to, run.size, run.count - *done));
             if n > 1 && !overlaps && cpu.fast.copy(from, to, (n * size) as usize) {
-                *done += n;
+                cpu.iterated(done, n);
                 continue;
             }
             let value = cpu.load_sized(from, run.size)?;
             cpu.store_sized(to, run.size, value)?;
-            *done += 1;
+            cpu.iterated(done, 1);
         }
         Ok(false)
     })
@@ -248,11 +266,11 @@ pub(super) fn stos(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
             let to = run.destination + *done * size;
             let n = in_line(to, run.size, run.count - *done);
             if n > 1 && cpu.fast.fill(to, value, run.size, n as usize) {
-                *done += n;
+                cpu.iterated(done, n);
                 continue;
             }
             cpu.store_sized(to, run.size, value)?;
-            *done += 1;
+            cpu.iterated(done, 1);
         }
         Ok(false)
     })
@@ -273,7 +291,7 @@ pub(super) fn lods(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
         for from in run.sources() {
             let value = cpu.load_sized(from, run.size)?;
             cpu.set_reg(accumulator(run.size), value);
-            *done += 1;
+            cpu.iterated(done, 1);
         }
         Ok(false)
     })
@@ -290,7 +308,7 @@ pub(super) fn cmps(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
             let a = cpu.load_sized(left, run.size)?;
             let b = cpu.load_sized(right, run.size)?;
             cpu.lazy = sub_flags(a, b, run.size);
-            *done += 1;
+            cpu.iterated(done, 1);
             if ends(cpu, insn) {
                 return Ok(true);
             }
@@ -305,7 +323,7 @@ pub(super) fn scas(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
         for at in run.destinations() {
             let b = cpu.load_sized(at, run.size)?;
             cpu.lazy = sub_flags(a, b, run.size);
-            *done += 1;
+            cpu.iterated(done, 1);
             if ends(cpu, insn) {
                 return Ok(true);
             }

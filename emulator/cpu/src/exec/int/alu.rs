@@ -1,8 +1,8 @@
 //! ADD, OR, ADC, SBB, AND, SUB, XOR, CMP, TEST; INC, DEC, NEG, NOT (SDM Vol. 2A, 2B).
 
-use super::{Addr, Policy, Size, Slow, by_addr, by_size};
+use super::{Addr, Fast, Policy, Size, Step, by_addr, by_size, run};
 use crate::lazy::Lazy;
-use crate::op::{At, Handler, next};
+use crate::op::{At, Handler};
 use crate::state::Cpu;
 use std::marker::PhantomData;
 
@@ -123,42 +123,59 @@ impl Src for Imm {
 }
 
 /// `op reg, reg|imm`
-fn alu_r<O: Alu, S: Size, X: Src>(cpu: &mut Cpu, op: At) {
-    let (a, b) = (S::reg(cpu, op.d), X::get::<S>(cpu, op));
-    let r = O::exec(&mut cpu.lazy, a, b);
-    if O::WRITES {
-        S::set_reg(cpu, op.d, r);
+pub struct AluR<O, S, X>(PhantomData<(O, S, X)>);
+
+impl<O: Alu, S: Size, X: Src> Step for AluR<O, S, X> {
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let (a, b) = (S::reg(cpu, op.d), X::get::<S>(cpu, op));
+        let r = O::exec(&mut cpu.lazy, a, b);
+        if O::WRITES {
+            S::set_reg(cpu, op.d, r);
+        }
+        true
     }
-    next(cpu, op)
 }
 
 /// `op reg, mem`
-fn alu_r_m<O: Alu, S: Size, A: Addr, P: Policy>(cpu: &mut Cpu, op: At) {
-    let va = A::ea(cpu, op);
-    let Some(b) = P::load::<S>(cpu, va, op) else { return P::miss(cpu, op, alu_r_m::<O, S, A, Slow>) };
-    let a = S::reg(cpu, op.d);
-    let r = O::exec(&mut cpu.lazy, a, b);
-    if O::WRITES {
-        S::set_reg(cpu, op.d, r);
+pub struct AluRM<O, S, A>(PhantomData<(O, S, A)>);
+
+impl<O: Alu, S: Size, A: Addr> Step for AluRM<O, S, A> {
+    const MEMORY: bool = true;
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let va = A::ea(cpu, op);
+        let Some(b) = P::load::<S>(cpu, va, op) else { return false };
+        let a = S::reg(cpu, op.d);
+        let r = O::exec(&mut cpu.lazy, a, b);
+        if O::WRITES {
+            S::set_reg(cpu, op.d, r);
+        }
+        true
     }
-    P::done(cpu, op)
 }
 
 /// `op mem, reg|imm`
-fn alu_m<O: Alu, S: Size, X: Src, A: Addr, P: Policy>(cpu: &mut Cpu, op: At) {
-    let va = A::ea(cpu, op);
-    if O::WRITES {
-        let Some(p) = P::place::<S>(cpu, va, op) else { return P::miss(cpu, op, alu_m::<O, S, X, A, Slow>) };
-        let a = P::get(cpu, &p);
-        let b = X::get::<S>(cpu, op);
-        let r = O::exec(&mut cpu.lazy, a, b);
-        P::put(cpu, p, r);
-    } else {
-        let Some(a) = P::load::<S>(cpu, va, op) else { return P::miss(cpu, op, alu_m::<O, S, X, A, Slow>) };
-        let b = X::get::<S>(cpu, op);
-        O::exec(&mut cpu.lazy, a, b);
+pub struct AluM<O, S, X, A>(PhantomData<(O, S, X, A)>);
+
+impl<O: Alu, S: Size, X: Src, A: Addr> Step for AluM<O, S, X, A> {
+    const MEMORY: bool = true;
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let va = A::ea(cpu, op);
+        if O::WRITES {
+            let Some(p) = P::place::<S>(cpu, va, op) else { return false };
+            let a = P::get(cpu, &p);
+            let b = X::get::<S>(cpu, op);
+            let r = O::exec(&mut cpu.lazy, a, b);
+            P::put(cpu, p, r);
+        } else {
+            let Some(a) = P::load::<S>(cpu, va, op) else { return false };
+            let b = X::get::<S>(cpu, op);
+            O::exec(&mut cpu.lazy, a, b);
+        }
+        true
     }
-    P::done(cpu, op)
 }
 
 /// A one-operand operation.
@@ -212,20 +229,31 @@ impl Unary for Not {
     }
 }
 
-fn unary_r<O: Unary, S: Size>(cpu: &mut Cpu, op: At) {
-    let a = S::reg(cpu, op.d);
-    let r = O::exec(&mut cpu.lazy, a);
-    S::set_reg(cpu, op.d, r);
-    next(cpu, op)
+pub struct UnaryR<O, S>(PhantomData<(O, S)>);
+
+impl<O: Unary, S: Size> Step for UnaryR<O, S> {
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let a = S::reg(cpu, op.d);
+        let r = O::exec(&mut cpu.lazy, a);
+        S::set_reg(cpu, op.d, r);
+        true
+    }
 }
 
-fn unary_m<O: Unary, S: Size, A: Addr, P: Policy>(cpu: &mut Cpu, op: At) {
-    let va = A::ea(cpu, op);
-    let Some(p) = P::place::<S>(cpu, va, op) else { return P::miss(cpu, op, unary_m::<O, S, A, Slow>) };
-    let a = P::get(cpu, &p);
-    let r = O::exec(&mut cpu.lazy, a);
-    P::put(cpu, p, r);
-    P::done(cpu, op)
+pub struct UnaryM<O, S, A>(PhantomData<(O, S, A)>);
+
+impl<O: Unary, S: Size, A: Addr> Step for UnaryM<O, S, A> {
+    const MEMORY: bool = true;
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let va = A::ea(cpu, op);
+        let Some(p) = P::place::<S>(cpu, va, op) else { return false };
+        let a = P::get(cpu, &p);
+        let r = O::exec(&mut cpu.lazy, a);
+        P::put(cpu, p, r);
+        true
+    }
 }
 
 /// Operand forms of two-operand instructions.
@@ -245,16 +273,16 @@ impl<O: Alu> Handlers<O> {
     /// `size` in bytes; `full`: the address needs [`super::Full`].
     pub fn alu(form: Form, size: usize, full: bool) -> Handler {
         by_size!(size, |S| match form {
-            Form::RegReg => alu_r::<O, S, Reg>,
-            Form::RegImm => alu_r::<O, S, Imm>,
-            Form::RegMem => by_addr!(full, alu_r_m, [O, S]),
-            Form::MemReg => by_addr!(full, alu_m, [O, S, Reg]),
-            Form::MemImm => by_addr!(full, alu_m, [O, S, Imm]),
+            Form::RegReg => run::<AluR<O, S, Reg>, Fast>,
+            Form::RegImm => run::<AluR<O, S, Imm>, Fast>,
+            Form::RegMem => by_addr!(full, AluRM, [O, S]),
+            Form::MemReg => by_addr!(full, AluM, [O, S, Reg]),
+            Form::MemImm => by_addr!(full, AluM, [O, S, Imm]),
         })
     }
 }
 
 /// Handler of a one-operand instruction; `memory`: the operand's form.
 pub fn unary_handler<O: Unary>(memory: bool, size: usize, full: bool) -> Handler {
-    by_size!(size, |S| if memory { by_addr!(full, unary_m, [O, S]) } else { unary_r::<O, S> })
+    by_size!(size, |S| if memory { by_addr!(full, UnaryM, [O, S]) } else { run::<UnaryR<O, S>, Fast> })
 }

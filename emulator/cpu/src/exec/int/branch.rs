@@ -36,6 +36,13 @@ fn less(lazy: &Lazy) -> bool {
     ((lazy.res ^ lazy.x) >> 63 ^ lazy.c ^ lazy.c >> 1) & 1 != 0
 }
 
+/// An op that ends a block or a line of it, after which no other op follows at once.
+pub trait End: 'static {
+    /// The op's own handler.
+    const HANDLER: Handler;
+    fn end(cpu: &mut Cpu, op: At);
+}
+
 /// Enters a block at `rip`, or asks the run loop to.
 #[inline(always)]
 fn enter(cpu: &mut Cpu, header: &'static BlockHeader, rip: u64, link: Option<&'static Link>) {
@@ -57,11 +64,16 @@ fn not_entered(cpu: &mut Cpu, header: &'static BlockHeader, link: Option<&'stati
     cpu.followed = link;
 }
 
+#[inline(always)]
+fn reachable(cpu: &Cpu, header: &BlockHeader, rip: u64) -> bool {
+    header.reachable(rip ^ cpu.jumps.salt, cpu.blocks.link_generation)
+}
+
 /// Continues at a direct successor.
 #[inline(always)]
 fn follow<const CROSS: bool>(cpu: &mut Cpu, link: &'static Link, rip: u64) {
     if let Some(header) = link.block.get()
-        && (!CROSS || link.generation.get() == cpu.blocks.link_generation)
+        && (!CROSS || reachable(cpu, header, rip))
     {
         return enter(cpu, header, rip, Some(link));
     }
@@ -78,12 +90,14 @@ fn unlinked(cpu: &mut Cpu, link: &'static Link, rip: u64) {
 }
 
 /// JMP rel
+#[inline]
 fn jmp<const CROSS: bool>(cpu: &mut Cpu, op: At) {
     let rip = cpu.regs[RIP].wrapping_add(op.imm);
     follow::<CROSS>(cpu, &op.links().taken, rip)
 }
 
 /// Jcc rel
+#[inline]
 fn jcc<const CC: u8, const CROSS: bool>(cpu: &mut Cpu, op: At) {
     if condition::<CC>(&cpu.lazy) {
         let rip = cpu.regs[RIP].wrapping_add(op.imm);
@@ -94,6 +108,7 @@ fn jcc<const CC: u8, const CROSS: bool>(cpu: &mut Cpu, op: At) {
 }
 
 /// The end of a block that no instruction ends: the next one belongs to another block. `ip_off` is its offset, `len` is 0.
+#[inline]
 fn fall<const CROSS: bool>(cpu: &mut Cpu, op: At) {
     let rip = op.ip(cpu);
     follow::<CROSS>(cpu, &op.links().fall, rip)
@@ -107,6 +122,7 @@ fn call<const CROSS: bool, P: Policy>(cpu: &mut Cpu, op: At) {
         return P::miss(cpu, op, call::<CROSS, Slow>);
     }
     cpu.regs[RSP] = sp;
+    called(cpu, op, ret);
     let rip = cpu.regs[RIP].wrapping_add(op.imm);
     if P::leaves(cpu) {
         return transfer(cpu, rip);
@@ -117,14 +133,18 @@ fn call<const CROSS: bool, P: Policy>(cpu: &mut Cpu, op: At) {
 /// Continues at an indirect target through the jump cache.
 #[inline(always)]
 fn jump_to(cpu: &mut Cpu, rip: u64) {
-    let e = cpu.jumps.entry(rip);
-    if e.key == rip ^ cpu.jumps.salt
-        && e.generation == cpu.blocks.link_generation
-        && let Some(header) = e.block
+    if let Some(header) = cpu.jumps.entry(rip)
+        && reachable(cpu, header, rip)
     {
         return enter(cpu, header, rip, None);
     }
     transfer(cpu, rip)
+}
+
+/// Notes where the call at `op` is to return to.
+#[inline(always)]
+fn called(cpu: &mut Cpu, op: At, ret: u64) {
+    cpu.returns.push(ret ^ cpu.jumps.salt, &op.links().returned);
 }
 
 /// Leaves the chain for the run loop, to continue at `rip`.
@@ -177,6 +197,7 @@ fn call_r<P: Policy>(cpu: &mut Cpu, op: At) {
         return P::miss(cpu, op, call_r::<Slow>);
     }
     cpu.regs[RSP] = sp;
+    called(cpu, op, ret);
     if P::leaves(cpu) {
         return transfer(cpu, rip);
     }
@@ -196,6 +217,7 @@ fn call_m<P: Policy>(cpu: &mut Cpu, op: At) {
         return P::miss(cpu, op, call_m::<Slow>);
     }
     cpu.regs[RSP] = sp;
+    called(cpu, op, ret);
     if P::leaves(cpu) {
         return transfer(cpu, rip);
     }
@@ -210,10 +232,46 @@ fn ret<P: Policy>(cpu: &mut Cpu, op: At) {
         return bad_target(cpu, op);
     }
     cpu.regs[RSP] = sp.wrapping_add(8).wrapping_add(op.imm);
+    let link = cpu.returns.pop(rip ^ cpu.jumps.salt);
     if P::leaves(cpu) {
         return transfer(cpu, rip);
     }
-    jump_to(cpu, rip)
+    match link {
+        Some(link) => follow::<true>(cpu, link, rip),
+        None => jump_to(cpu, rip),
+    }
+}
+
+macro_rules! ends {
+    ($($(#[$doc:meta])* $name:ident $(<$(const $g:ident: $t:ty),*>)? = $f:expr;)*) => {
+        $(
+            $(#[$doc])*
+            pub struct $name$(<$(const $g: $t),*>)?;
+
+            impl$(<$(const $g: $t),*>)? End for $name$(<$($g),*>)? {
+                const HANDLER: Handler = $f;
+                #[inline(always)]
+                fn end(cpu: &mut Cpu, op: At) {
+                    $f(cpu, op)
+                }
+            }
+        )*
+    };
+}
+
+ends! {
+    /// Jcc rel
+    Jcc<const CC: u8, const CROSS: bool> = jcc::<CC, CROSS>;
+    /// JMP rel
+    Jmp<const CROSS: bool> = jmp::<CROSS>;
+    /// CALL rel
+    Call<const CROSS: bool> = call::<CROSS, Fast>;
+    /// RET
+    Ret = ret::<Fast>;
+    /// See [`fall_handler`].
+    Fall<const CROSS: bool> = fall::<CROSS>;
+    /// See [`next_line`].
+    NextLine = next_line;
 }
 
 fn jcc_for<const CC: u8>(cross: bool) -> Handler {
@@ -233,6 +291,7 @@ pub fn call_handler(cross: bool) -> Handler {
     if cross { call::<true, Fast> } else { call::<false, Fast> }
 }
 
+/// The end of a block that no instruction ends.
 pub fn fall_handler(cross: bool) -> Handler {
     if cross { fall::<true> } else { fall::<false> }
 }
@@ -245,6 +304,7 @@ pub const RET: Handler = ret::<Fast>;
 
 /// A block goes on in another line: [`crate::op::Op::imm`] has the line's bit, of the page the block is in. Fetching it
 /// touches the cache (design D2), which a resident line with valid code makes a no-op. The frame is in the next slot.
+#[inline]
 pub fn next_line(cpu: &mut Cpu, op: At) {
     if op.frame().exec_ok() & op.imm != op.imm {
         return leave_before(cpu, op);

@@ -1,14 +1,15 @@
 //! Hot integer instructions: handlers specialised by operation, operand size and operand form.
 //!
 //! Reading order: this file (sizes, address forms, memory policies, exits), [`alu`], [`shift`], [`mov`], [`mul`],
-//! [`stack`], [`branch`]. The translator picks handlers through the `*_handler` functions of each.
+//! [`stack`], [`branch`], [`fuse`]. The translator picks handlers through the `*_handler` functions of each.
 //!
 //! Every handler that touches memory exists twice: with [`Fast`] it uses the fast path and, on a miss, starts again as
 //! its [`Slow`] twin by a tail call, so that the fast one needs no stack frame. Semantics are written once, generic over
-//! the policy.
+//! the policy: an instruction is a [`Step`], and a handler is a step ([`run`]) or two ([`fuse`]).
 
 pub mod alu;
 pub mod branch;
+pub mod fuse;
 pub mod mov;
 pub mod mul;
 pub mod shift;
@@ -231,6 +232,26 @@ impl Policy for Slow {
     }
 }
 
+/// An instruction, apart from going on to the next one.
+pub trait Step: 'static {
+    /// True if it loads or stores, and can therefore miss.
+    const MEMORY: bool = false;
+    /// Executes it. False: an access failed, and nothing has changed.
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool;
+}
+
+/// The handler of an instruction.
+pub fn run<T: Step, P: Policy>(cpu: &mut Cpu, op: At) {
+    if T::MEMORY {
+        if !T::step::<P>(cpu, op) {
+            return P::miss(cpu, op, run::<T, Slow>);
+        }
+        return P::done(cpu, op);
+    }
+    T::step::<P>(cpu, op);
+    next(cpu, op)
+}
+
 /// Ends the chain with [`Cpu::fault`] at this op; its instruction and the ones after it did not retire.
 #[cold]
 #[inline(never)]
@@ -254,8 +275,8 @@ pub fn leave_after(cpu: &mut Cpu, op: At) {
 /// Picks a handler by address form.
 macro_rules! by_addr {
     ($full:expr, $f:ident, [$($g:ty),*]) => {
-        if $full { $f::<$($g,)* $crate::exec::int::Full, $crate::exec::int::Fast> as $crate::op::Handler }
-        else { $f::<$($g,)* $crate::exec::int::Base, $crate::exec::int::Fast> as $crate::op::Handler }
+        if $full { $crate::exec::int::run::<$f<$($g,)* $crate::exec::int::Full>, $crate::exec::int::Fast> as $crate::op::Handler }
+        else { $crate::exec::int::run::<$f<$($g,)* $crate::exec::int::Base>, $crate::exec::int::Fast> as $crate::op::Handler }
     };
 }
 

@@ -3,43 +3,61 @@
 
 use super::alu::{Imm, Reg, Src};
 use super::branch::condition;
-use super::{Addr, Fast, Full, Policy, Size, Slow, by_addr, by_size};
+use super::{Addr, Fast, Full, Policy, Size, Step, by_addr, by_size, run};
 use crate::exec::int::fault_exit;
 use crate::mmu::Access;
 use crate::op::{At, Handler, next};
 use crate::state::{Cpu, slot};
+use std::marker::PhantomData;
 
-fn mov_r<S: Size, X: Src>(cpu: &mut Cpu, op: At) {
-    let v = X::get::<S>(cpu, op);
-    S::set_reg(cpu, op.d, v);
-    next(cpu, op)
-}
+pub struct MovR<S, X>(PhantomData<(S, X)>);
 
-fn mov_r_m<S: Size, A: Addr, P: Policy>(cpu: &mut Cpu, op: At) {
-    let va = A::ea(cpu, op);
-    let Some(v) = P::load::<S>(cpu, va, op) else { return P::miss(cpu, op, mov_r_m::<S, A, Slow>) };
-    S::set_reg(cpu, op.d, v);
-    P::done(cpu, op)
-}
-
-fn mov_m<S: Size, X: Src, A: Addr, P: Policy>(cpu: &mut Cpu, op: At) {
-    let va = A::ea(cpu, op);
-    let v = X::get::<S>(cpu, op);
-    if !P::store::<S>(cpu, va, v, op) {
-        return P::miss(cpu, op, mov_m::<S, X, A, Slow>);
+impl<S: Size, X: Src> Step for MovR<S, X> {
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let v = X::get::<S>(cpu, op);
+        S::set_reg(cpu, op.d, v);
+        true
     }
-    P::done(cpu, op)
+}
+
+pub struct MovRM<S, A>(PhantomData<(S, A)>);
+
+impl<S: Size, A: Addr> Step for MovRM<S, A> {
+    const MEMORY: bool = true;
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let va = A::ea(cpu, op);
+        let Some(v) = P::load::<S>(cpu, va, op) else { return false };
+        S::set_reg(cpu, op.d, v);
+        true
+    }
+}
+
+pub struct MovM<S, X, A>(PhantomData<(S, X, A)>);
+
+impl<S: Size, X: Src, A: Addr> Step for MovM<S, X, A> {
+    const MEMORY: bool = true;
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let va = A::ea(cpu, op);
+        let v = X::get::<S>(cpu, op);
+        if !P::store::<S>(cpu, va, v, op) {
+            return false;
+        }
+        true
+    }
 }
 
 /// MOV by operand form; see [`super::alu::Handlers::alu`].
 pub fn mov_handler(form: super::alu::Form, size: usize, full: bool) -> Handler {
     use super::alu::Form;
     by_size!(size, |S| match form {
-        Form::RegReg => mov_r::<S, Reg>,
-        Form::RegImm => mov_r::<S, Imm>,
-        Form::RegMem => by_addr!(full, mov_r_m, [S]),
-        Form::MemReg => by_addr!(full, mov_m, [S, Reg]),
-        Form::MemImm => by_addr!(full, mov_m, [S, Imm]),
+        Form::RegReg => run::<MovR<S, Reg>, Fast>,
+        Form::RegImm => run::<MovR<S, Imm>, Fast>,
+        Form::RegMem => by_addr!(full, MovRM, [S]),
+        Form::MemReg => by_addr!(full, MovM, [S, Reg]),
+        Form::MemImm => by_addr!(full, MovM, [S, Imm]),
     })
 }
 
@@ -65,21 +83,32 @@ impl Extend for Sign {
     }
 }
 
-fn movx_r<E: Extend, S: Size, D: Size>(cpu: &mut Cpu, op: At) {
-    let v = S::reg(cpu, op.s);
-    D::set_reg(cpu, op.d, E::extend::<S, D>(v));
-    next(cpu, op)
+pub struct MovxR<E, S, D>(PhantomData<(E, S, D)>);
+
+impl<E: Extend, S: Size, D: Size> Step for MovxR<E, S, D> {
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let v = S::reg(cpu, op.s);
+        D::set_reg(cpu, op.d, E::extend::<S, D>(v));
+        true
+    }
 }
 
-fn movx_m<E: Extend, S: Size, D: Size, A: Addr, P: Policy>(cpu: &mut Cpu, op: At) {
-    let va = A::ea(cpu, op);
-    let Some(v) = P::load::<S>(cpu, va, op) else { return P::miss(cpu, op, movx_m::<E, S, D, A, Slow>) };
-    D::set_reg(cpu, op.d, E::extend::<S, D>(v));
-    P::done(cpu, op)
+pub struct MovxM<E, S, D, A>(PhantomData<(E, S, D, A)>);
+
+impl<E: Extend, S: Size, D: Size, A: Addr> Step for MovxM<E, S, D, A> {
+    const MEMORY: bool = true;
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let va = A::ea(cpu, op);
+        let Some(v) = P::load::<S>(cpu, va, op) else { return false };
+        D::set_reg(cpu, op.d, E::extend::<S, D>(v));
+        true
+    }
 }
 
 fn extend_pair<E: Extend, S: Size, D: Size>(memory: bool, full: bool) -> Handler {
-    if memory { by_addr!(full, movx_m, [E, S, D]) } else { movx_r::<E, S, D> }
+    if memory { by_addr!(full, MovxM, [E, S, D]) } else { run::<MovxR<E, S, D>, Fast> }
 }
 
 /// MOVZX, MOVSX, MOVSXD: sizes in bytes.
@@ -92,25 +121,35 @@ pub fn extend_handler<E: Extend>(memory: bool, from: usize, to: usize, full: boo
 }
 
 /// LEA in 64-bit mode with 64-bit addresses. The segment slot is [`slot::ZERO`].
-fn lea<S: Size, A: Addr>(cpu: &mut Cpu, op: At) {
-    let v = A::ea(cpu, op);
-    S::set_reg(cpu, op.d, S::from_u64(v));
-    next(cpu, op)
+pub struct Lea<S, A>(PhantomData<(S, A)>);
+
+impl<S: Size, A: Addr> Step for Lea<S, A> {
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let v = A::ea(cpu, op);
+        S::set_reg(cpu, op.d, S::from_u64(v));
+        true
+    }
 }
 
 /// LEA with 16- or 32-bit addresses; [`crate::op::Op::imm`] is the address mask.
-fn lea_masked<S: Size>(cpu: &mut Cpu, op: At) {
-    let v = Full::ea(cpu, op) & op.imm;
-    S::set_reg(cpu, op.d, S::from_u64(v));
-    next(cpu, op)
+pub struct LeaMasked<S>(PhantomData<S>);
+
+impl<S: Size> Step for LeaMasked<S> {
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let v = Full::ea(cpu, op) & op.imm;
+        S::set_reg(cpu, op.d, S::from_u64(v));
+        true
+    }
 }
 
 /// LEA by destination size; `masked`: the address size is not 64.
 pub fn lea_handler(size: usize, full: bool, masked: bool) -> Handler {
     by_size!(size, |S| match (masked, full) {
-        (true, _) => lea_masked::<S>,
-        (false, true) => lea::<S, Full>,
-        (false, false) => lea::<S, super::Base>,
+        (true, _) => run::<LeaMasked<S>, Fast>,
+        (false, true) => run::<Lea<S, Full>, Fast>,
+        (false, false) => run::<Lea<S, super::Base>, Fast>,
     })
 }
 
@@ -152,61 +191,88 @@ fn legacy_address(cpu: &mut Cpu, op: At, offset: u64) -> bool {
     }
 }
 
-fn xchg_r<S: Size>(cpu: &mut Cpu, op: At) {
-    let (a, b) = (S::reg(cpu, op.d), S::reg(cpu, op.s));
-    S::set_reg(cpu, op.d, b);
-    S::set_reg(cpu, op.s, a);
-    next(cpu, op)
+pub struct XchgR<S>(PhantomData<S>);
+
+impl<S: Size> Step for XchgR<S> {
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let (a, b) = (S::reg(cpu, op.d), S::reg(cpu, op.s));
+        S::set_reg(cpu, op.d, b);
+        S::set_reg(cpu, op.s, a);
+        true
+    }
 }
 
 /// XCHG of two registers.
 pub fn xchg_handler(size: usize) -> Handler {
-    by_size!(size, |S| xchg_r::<S>)
+    by_size!(size, |S| run::<XchgR<S>, Fast>)
 }
 
-fn cmov_r<const CC: u8, S: Size>(cpu: &mut Cpu, op: At) {
-    let v = if condition::<CC>(&cpu.lazy) { S::reg(cpu, op.s) } else { S::reg(cpu, op.d) };
-    S::set_reg(cpu, op.d, v);
-    next(cpu, op)
+pub struct CmovR<const CC: u8, S>(PhantomData<S>);
+
+impl<const CC: u8, S: Size> Step for CmovR<CC, S> {
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let v = if condition::<CC>(&cpu.lazy) { S::reg(cpu, op.s) } else { S::reg(cpu, op.d) };
+        S::set_reg(cpu, op.d, v);
+        true
+    }
 }
 
 /// The load happens, and can fault, whatever the condition (SDM Vol. 2A, CMOVcc).
-fn cmov_m<const CC: u8, S: Size, P: Policy>(cpu: &mut Cpu, op: At) {
-    let va = Full::ea(cpu, op);
-    let Some(v) = P::load::<S>(cpu, va, op) else { return P::miss(cpu, op, cmov_m::<CC, S, Slow>) };
-    let v = if condition::<CC>(&cpu.lazy) { v } else { S::reg(cpu, op.d) };
-    S::set_reg(cpu, op.d, v);
-    P::done(cpu, op)
-}
+pub struct CmovM<const CC: u8, S>(PhantomData<S>);
 
-fn set_r<const CC: u8>(cpu: &mut Cpu, op: At) {
-    let v = u8::from(condition::<CC>(&cpu.lazy));
-    u8::set_reg(cpu, op.d, v);
-    next(cpu, op)
-}
-
-fn set_m<const CC: u8, P: Policy>(cpu: &mut Cpu, op: At) {
-    let va = Full::ea(cpu, op);
-    let v = u8::from(condition::<CC>(&cpu.lazy));
-    if !P::store::<u8>(cpu, va, v, op) {
-        return P::miss(cpu, op, set_m::<CC, Slow>);
+impl<const CC: u8, S: Size> Step for CmovM<CC, S> {
+    const MEMORY: bool = true;
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let va = Full::ea(cpu, op);
+        let Some(v) = P::load::<S>(cpu, va, op) else { return false };
+        let v = if condition::<CC>(&cpu.lazy) { v } else { S::reg(cpu, op.d) };
+        S::set_reg(cpu, op.d, v);
+        true
     }
-    P::done(cpu, op)
+}
+
+pub struct SetR<const CC: u8>;
+
+impl<const CC: u8> Step for SetR<CC> {
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let v = u8::from(condition::<CC>(&cpu.lazy));
+        u8::set_reg(cpu, op.d, v);
+        true
+    }
+}
+
+pub struct SetM<const CC: u8>;
+
+impl<const CC: u8> Step for SetM<CC> {
+    const MEMORY: bool = true;
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let va = Full::ea(cpu, op);
+        let v = u8::from(condition::<CC>(&cpu.lazy));
+        if !P::store::<u8>(cpu, va, v, op) {
+            return false;
+        }
+        true
+    }
 }
 
 fn cmov_cc<const CC: u8>(memory: bool, size: usize) -> Handler {
     match (memory, size) {
-        (false, 2) => cmov_r::<CC, u16>,
-        (false, 4) => cmov_r::<CC, u32>,
-        (false, _) => cmov_r::<CC, u64>,
-        (true, 2) => cmov_m::<CC, u16, Fast>,
-        (true, 4) => cmov_m::<CC, u32, Fast>,
-        (true, _) => cmov_m::<CC, u64, Fast>,
+        (false, 2) => run::<CmovR<CC, u16>, Fast>,
+        (false, 4) => run::<CmovR<CC, u32>, Fast>,
+        (false, _) => run::<CmovR<CC, u64>, Fast>,
+        (true, 2) => run::<CmovM<CC, u16>, Fast>,
+        (true, 4) => run::<CmovM<CC, u32>, Fast>,
+        (true, _) => run::<CmovM<CC, u64>, Fast>,
     }
 }
 
 fn set_cc<const CC: u8>(memory: bool) -> Handler {
-    if memory { set_m::<CC, Fast> } else { set_r::<CC> }
+    if memory { run::<SetM<CC>, Fast> } else { run::<SetR<CC>, Fast> }
 }
 
 /// Instantiates a function for the 16 condition codes of SDM Vol. 1, table B-1.
@@ -233,67 +299,87 @@ pub fn set_handler(cc: u8, memory: bool) -> Handler {
 }
 
 /// BSWAP of 32 or 64 bits. (A 16-bit one is undefined; like Intel's parts this clears the register's low word.)
-fn bswap<S: Size>(cpu: &mut Cpu, op: At) {
-    let v = S::reg(cpu, op.d).to_u64();
-    let r = match S::BITS {
-        64 => v.swap_bytes(),
-        32 => u64::from((v as u32).swap_bytes()),
-        _ => 0,
-    };
-    S::set_reg(cpu, op.d, S::from_u64(r));
-    next(cpu, op)
+pub struct Bswap<S>(PhantomData<S>);
+
+impl<S: Size> Step for Bswap<S> {
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let v = S::reg(cpu, op.d).to_u64();
+        let r = match S::BITS {
+            64 => v.swap_bytes(),
+            32 => u64::from((v as u32).swap_bytes()),
+            _ => 0,
+        };
+        S::set_reg(cpu, op.d, S::from_u64(r));
+        true
+    }
 }
 
 pub fn bswap_handler(size: usize) -> Handler {
-    by_size!(size, |S| bswap::<S>)
+    by_size!(size, |S| run::<Bswap<S>, Fast>)
 }
 
 /// CBW, CWDE, CDQE: `S` to `D` in rAX.
-fn convert_a<S: Size, D: Size>(cpu: &mut Cpu, op: At) {
-    let v = S::reg(cpu, slot::RAX).sx();
-    D::set_reg(cpu, slot::RAX, D::from_u64(v));
-    next(cpu, op)
+pub struct ConvertA<S, D>(PhantomData<(S, D)>);
+
+impl<S: Size, D: Size> Step for ConvertA<S, D> {
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, _op: At) -> bool {
+        let v = S::reg(cpu, slot::RAX).sx();
+        D::set_reg(cpu, slot::RAX, D::from_u64(v));
+        true
+    }
 }
 
 /// CWD, CDQ, CQO: the sign of rAX into rDX.
-fn convert_d<S: Size>(cpu: &mut Cpu, op: At) {
-    let v = (S::reg(cpu, slot::RAX).sx() as i64 >> 63) as u64;
-    S::set_reg(cpu, slot::RDX, S::from_u64(v));
-    next(cpu, op)
+pub struct ConvertD<S>(PhantomData<S>);
+
+impl<S: Size> Step for ConvertD<S> {
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, _op: At) -> bool {
+        let v = (S::reg(cpu, slot::RAX).sx() as i64 >> 63) as u64;
+        S::set_reg(cpu, slot::RDX, S::from_u64(v));
+        true
+    }
 }
 
 /// CBW/CWDE/CDQE by destination size.
 pub fn convert_a_handler(to: usize) -> Handler {
     match to {
-        2 => convert_a::<u8, u16>,
-        4 => convert_a::<u16, u32>,
-        _ => convert_a::<u32, u64>,
+        2 => run::<ConvertA<u8, u16>, Fast>,
+        4 => run::<ConvertA<u16, u32>, Fast>,
+        _ => run::<ConvertA<u32, u64>, Fast>,
     }
 }
 
 /// CWD/CDQ/CQO by size.
 pub fn convert_d_handler(size: usize) -> Handler {
     match size {
-        2 => convert_d::<u16>,
-        4 => convert_d::<u32>,
-        _ => convert_d::<u64>,
+        2 => run::<ConvertD<u16>, Fast>,
+        4 => run::<ConvertD<u32>, Fast>,
+        _ => run::<ConvertD<u64>, Fast>,
     }
 }
 
 /// BT of a register: CF is the bit; ZF is unchanged, the other flags (undefined) as well.
-fn bt_r<S: Size, X: Src>(cpu: &mut Cpu, op: At) {
-    let v = S::reg(cpu, op.d).to_u64();
-    let n = X::get::<S>(cpu, op).to_u64() & u64::from(S::BITS - 1);
-    let bit = v >> n & 1;
-    // OF is CF ^ x[63]: keep it.
-    cpu.lazy.x ^= ((cpu.lazy.c ^ bit) & 1) << 63;
-    cpu.lazy.c = cpu.lazy.c & !1 | bit;
-    next(cpu, op)
+pub struct BtR<S, X>(PhantomData<(S, X)>);
+
+impl<S: Size, X: Src> Step for BtR<S, X> {
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let v = S::reg(cpu, op.d).to_u64();
+        let n = X::get::<S>(cpu, op).to_u64() & u64::from(S::BITS - 1);
+        let bit = v >> n & 1;
+        // OF is CF ^ x[63]: keep it.
+        cpu.lazy.x ^= ((cpu.lazy.c ^ bit) & 1) << 63;
+        cpu.lazy.c = cpu.lazy.c & !1 | bit;
+        true
+    }
 }
 
 /// BT with a register destination; `imm`: the bit number is an immediate.
 pub fn bt_handler(size: usize, imm: bool) -> Handler {
-    by_size!(size, |S| if imm { bt_r::<S, Imm> } else { bt_r::<S, Reg> })
+    by_size!(size, |S| if imm { run::<BtR<S, Imm>, Fast> } else { run::<BtR<S, Reg>, Fast> })
 }
 
 /// NOP, ENDBR64, prefetches and fences: nothing.

@@ -1,10 +1,11 @@
 //! MUL and IMUL (SDM Vol. 2A, 2B). CF = OF = "the high half is significant"; SF, ZF, AF, PF are undefined: SF and PF
 //! follow the low half, ZF and AF are clear.
 
-use super::{Addr, Policy, Size, Slow, by_addr};
+use super::{Addr, Fast, Policy, Size, Step, by_addr, run};
 use crate::lazy::Lazy;
-use crate::op::{At, Handler, next};
+use crate::op::{At, Handler};
 use crate::state::{Cpu, slot};
+use std::marker::PhantomData;
 
 #[inline(always)]
 fn set_flags(lazy: &mut Lazy, low_sx: u64, overflow: bool) {
@@ -29,38 +30,60 @@ fn imul<S: Size>(lazy: &mut Lazy, a: S, b: S) -> S {
 }
 
 /// IMUL r, r
-fn imul_r_r<S: Size>(cpu: &mut Cpu, op: At) {
-    let (a, b) = (S::reg(cpu, op.d), S::reg(cpu, op.s));
-    let r = imul(&mut cpu.lazy, a, b);
-    S::set_reg(cpu, op.d, r);
-    next(cpu, op)
+pub struct ImulRR<S>(PhantomData<S>);
+
+impl<S: Size> Step for ImulRR<S> {
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let (a, b) = (S::reg(cpu, op.d), S::reg(cpu, op.s));
+        let r = imul(&mut cpu.lazy, a, b);
+        S::set_reg(cpu, op.d, r);
+        true
+    }
 }
 
 /// IMUL r, m
-fn imul_r_m<S: Size, A: Addr, P: Policy>(cpu: &mut Cpu, op: At) {
-    let va = A::ea(cpu, op);
-    let Some(b) = P::load::<S>(cpu, va, op) else { return P::miss(cpu, op, imul_r_m::<S, A, Slow>) };
-    let a = S::reg(cpu, op.d);
-    let r = imul(&mut cpu.lazy, a, b);
-    S::set_reg(cpu, op.d, r);
-    P::done(cpu, op)
+pub struct ImulRM<S, A>(PhantomData<(S, A)>);
+
+impl<S: Size, A: Addr> Step for ImulRM<S, A> {
+    const MEMORY: bool = true;
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let va = A::ea(cpu, op);
+        let Some(b) = P::load::<S>(cpu, va, op) else { return false };
+        let a = S::reg(cpu, op.d);
+        let r = imul(&mut cpu.lazy, a, b);
+        S::set_reg(cpu, op.d, r);
+        true
+    }
 }
 
 /// IMUL r, r, imm
-fn imul_r_r_i<S: Size>(cpu: &mut Cpu, op: At) {
-    let a = S::reg(cpu, op.s);
-    let r = imul(&mut cpu.lazy, a, S::from_u64(op.imm));
-    S::set_reg(cpu, op.d, r);
-    next(cpu, op)
+pub struct ImulRRI<S>(PhantomData<S>);
+
+impl<S: Size> Step for ImulRRI<S> {
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let a = S::reg(cpu, op.s);
+        let r = imul(&mut cpu.lazy, a, S::from_u64(op.imm));
+        S::set_reg(cpu, op.d, r);
+        true
+    }
 }
 
 /// IMUL r, m, imm
-fn imul_r_m_i<S: Size, A: Addr, P: Policy>(cpu: &mut Cpu, op: At) {
-    let va = A::ea(cpu, op);
-    let Some(a) = P::load::<S>(cpu, va, op) else { return P::miss(cpu, op, imul_r_m_i::<S, A, Slow>) };
-    let r = imul(&mut cpu.lazy, a, S::from_u64(op.imm));
-    S::set_reg(cpu, op.d, r);
-    P::done(cpu, op)
+pub struct ImulRMI<S, A>(PhantomData<(S, A)>);
+
+impl<S: Size, A: Addr> Step for ImulRMI<S, A> {
+    const MEMORY: bool = true;
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let va = A::ea(cpu, op);
+        let Some(a) = P::load::<S>(cpu, va, op) else { return false };
+        let r = imul(&mut cpu.lazy, a, S::from_u64(op.imm));
+        S::set_reg(cpu, op.d, r);
+        true
+    }
 }
 
 /// Signedness of a one-operand multiplication.
@@ -114,30 +137,41 @@ fn wide<W: Wide, S: Size>(cpu: &mut Cpu, v: S) {
     set_flags(&mut cpu.lazy, lo.sx(), overflow);
 }
 
-fn wide_r<W: Wide, S: Size>(cpu: &mut Cpu, op: At) {
-    let v = S::reg(cpu, op.s);
-    wide::<W, S>(cpu, v);
-    next(cpu, op)
+pub struct WideR<W, S>(PhantomData<(W, S)>);
+
+impl<W: Wide, S: Size> Step for WideR<W, S> {
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let v = S::reg(cpu, op.s);
+        wide::<W, S>(cpu, v);
+        true
+    }
 }
 
-fn wide_m<W: Wide, S: Size, A: Addr, P: Policy>(cpu: &mut Cpu, op: At) {
-    let va = A::ea(cpu, op);
-    let Some(v) = P::load::<S>(cpu, va, op) else { return P::miss(cpu, op, wide_m::<W, S, A, Slow>) };
-    wide::<W, S>(cpu, v);
-    P::done(cpu, op)
+pub struct WideM<W, S, A>(PhantomData<(W, S, A)>);
+
+impl<W: Wide, S: Size, A: Addr> Step for WideM<W, S, A> {
+    const MEMORY: bool = true;
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let va = A::ea(cpu, op);
+        let Some(v) = P::load::<S>(cpu, va, op) else { return false };
+        wide::<W, S>(cpu, v);
+        true
+    }
 }
 
 /// MUL/IMUL of rAX.
 pub fn wide_handler<W: Wide>(memory: bool, size: usize, full: bool) -> Handler {
-    super::by_size!(size, |S| if memory { by_addr!(full, wide_m, [W, S]) } else { wide_r::<W, S> })
+    super::by_size!(size, |S| if memory { by_addr!(full, WideM, [W, S]) } else { run::<WideR<W, S>, Fast> })
 }
 
 fn imul_for<S: Size>(memory: bool, imm: bool, full: bool) -> Handler {
     match (memory, imm) {
-        (false, false) => imul_r_r::<S>,
-        (false, true) => imul_r_r_i::<S>,
-        (true, false) => by_addr!(full, imul_r_m, [S]),
-        (true, true) => by_addr!(full, imul_r_m_i, [S]),
+        (false, false) => run::<ImulRR<S>, Fast>,
+        (false, true) => run::<ImulRRI<S>, Fast>,
+        (true, false) => by_addr!(full, ImulRM, [S]),
+        (true, true) => by_addr!(full, ImulRMI, [S]),
     }
 }
 

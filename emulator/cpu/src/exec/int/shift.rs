@@ -1,9 +1,10 @@
 //! SHL, SHR, SAR, ROL, ROR (SDM Vol. 2B). RCL, RCR, SHLD and SHRD are in `exec::general`.
 
-use super::{Addr, Policy, Size, Slow, by_addr, by_size};
+use super::{Addr, Fast, Policy, Size, Step, by_addr, by_size, run};
 use crate::lazy::Lazy;
-use crate::op::{At, Handler, next};
+use crate::op::{At, Handler};
 use crate::state::{Cpu, slot};
+use std::marker::PhantomData;
 
 /// An operation by a count that is already masked to 5 or 6 bits and not zero.
 pub trait Shift: 'static {
@@ -119,31 +120,42 @@ fn masked<S: Size>(count: u32) -> u32 {
     count & if S::BITS == 64 { 63 } else { 31 }
 }
 
-fn shift_r<O: Shift, S: Size, C: Count>(cpu: &mut Cpu, op: At) {
-    let count = masked::<S>(C::get(cpu, op));
-    let a = S::reg(cpu, op.d);
-    // A zero count changes no flag, but a 32-bit destination is still zero-extended.
-    let r = if count == 0 { a } else { O::exec(&mut cpu.lazy, a, count) };
-    S::set_reg(cpu, op.d, r);
-    next(cpu, op)
+pub struct ShiftR<O, S, C>(PhantomData<(O, S, C)>);
+
+impl<O: Shift, S: Size, C: Count> Step for ShiftR<O, S, C> {
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let count = masked::<S>(C::get(cpu, op));
+        let a = S::reg(cpu, op.d);
+        // A zero count changes no flag, but a 32-bit destination is still zero-extended.
+        let r = if count == 0 { a } else { O::exec(&mut cpu.lazy, a, count) };
+        S::set_reg(cpu, op.d, r);
+        true
+    }
 }
 
-fn shift_m<O: Shift, S: Size, C: Count, A: Addr, P: Policy>(cpu: &mut Cpu, op: At) {
-    let va = A::ea(cpu, op);
-    let Some(p) = P::place::<S>(cpu, va, op) else { return P::miss(cpu, op, shift_m::<O, S, C, A, Slow>) };
-    let count = masked::<S>(C::get(cpu, op));
-    let a = P::get(cpu, &p);
-    let r = if count == 0 { a } else { O::exec(&mut cpu.lazy, a, count) };
-    P::put(cpu, p, r);
-    P::done(cpu, op)
+pub struct ShiftM<O, S, C, A>(PhantomData<(O, S, C, A)>);
+
+impl<O: Shift, S: Size, C: Count, A: Addr> Step for ShiftM<O, S, C, A> {
+    const MEMORY: bool = true;
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let va = A::ea(cpu, op);
+        let Some(p) = P::place::<S>(cpu, va, op) else { return false };
+        let count = masked::<S>(C::get(cpu, op));
+        let a = P::get(cpu, &p);
+        let r = if count == 0 { a } else { O::exec(&mut cpu.lazy, a, count) };
+        P::put(cpu, p, r);
+        true
+    }
 }
 
 /// `by_cl`: the count is CL.
 pub fn shift_handler<O: Shift>(memory: bool, by_cl: bool, size: usize, full: bool) -> Handler {
     by_size!(size, |S| match (memory, by_cl) {
-        (false, false) => shift_r::<O, S, Imm>,
-        (false, true) => shift_r::<O, S, Cl>,
-        (true, false) => by_addr!(full, shift_m, [O, S, Imm]),
-        (true, true) => by_addr!(full, shift_m, [O, S, Cl]),
+        (false, false) => run::<ShiftR<O, S, Imm>, Fast>,
+        (false, true) => run::<ShiftR<O, S, Cl>, Fast>,
+        (true, false) => by_addr!(full, ShiftM, [O, S, Imm]),
+        (true, true) => by_addr!(full, ShiftM, [O, S, Cl]),
     })
 }

@@ -132,7 +132,10 @@ fn key_program(cpu: &mut Cpu, program: &KeyProgram, algorithm: Algorithm) -> u64
     let now = cpu.icount();
     let package = cpu.mem.tme_mut().at(mem::Icount(now));
     match package.program_key(mem::KeyId(program.keyid), program.command, algorithm, key1, key2) {
-        Ok(()) => spec::PROG_SUCCESS,
+        Ok(()) => {
+            cpu.observe_pconfig(mem::KeyId(program.keyid));
+            spec::PROG_SUCCESS
+        }
         Err(ProgramError::EntropyError) => spec::ENTROPY_ERROR,
         Err(ProgramError::DeviceBusy) => spec::DEVICE_BUSY,
     }

@@ -82,7 +82,7 @@ pub(super) fn ins(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
             cpu.probe_write(linear, run.size)?;
             let value = cpu.port_in(port, run.size);
             cpu.store_sized(linear, run.size, value)?;
-            *done += 1;
+            cpu.iterated(done, 1);
         }
         Ok(false)
     })
@@ -96,7 +96,7 @@ pub(super) fn outs(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
         for linear in run.sources() {
             let value = cpu.load_sized(linear, run.size)?;
             cpu.port_out(port, run.size, value);
-            *done += 1;
+            cpu.iterated(done, 1);
         }
         Ok(false)
     })
