@@ -14,6 +14,8 @@ const MEMORY: &str = "512M";
 const PAGE_BYTES: usize = 4096;
 /// What every boot of this file has.
 const OPTIONS: [&str; 2] = ["--dma-device", "on"];
+/// What `--sanitize` says at the end of a run without reports.
+const NO_HAZARDS: &str = "sanitizer: 0 hazards";
 const MISTAKES: [&str; 6] =
     ["no-flush-on-alloc", "no-flush-on-free", "wrong-mapping-on-free", "rekey-dirty", "direct-map", "dma-wrong-keyid"];
 
@@ -123,7 +125,7 @@ fn a_secret_without_encryption_is_in_dram_once_it_was_flushed() {
 }
 
 #[test]
-fn the_protocol_keeps_contents() {
+fn the_protocol_keeps_contents_and_the_sanitizer_is_silent() {
     let rounds = if long() { 10_000 } else { 200 };
     for (seed, options) in [
         (1, &[][..]),
@@ -134,7 +136,9 @@ fn the_protocol_keeps_contents() {
         (5, &["--tme-profile", "client4"]),
     ] {
         let what = format!("protocol guest.count={rounds} guest.seed={seed}");
-        let Some(run) = guest(&what, options) else { return };
+        let all: Vec<&str> = ["--sanitize"].iter().chain(options).copied().collect();
+        let Some(run) = guest(&what, &all) else { return };
+        assert!(run.stderr.contains(NO_HAZARDS), "{options:?}: {}", run.stderr);
         assert!(
             run.stdout.contains(&format!("PROTOCOL {rounds} rounds: contents correct")),
             "{options:?}: {}",
@@ -191,6 +195,28 @@ fn each_mistake_corrupts_data_and_the_protocol_does_not() {
         // These two need no bad luck.
         for name in ["direct-map", "dma-wrong-keyid"] {
             assert_eq!(counts[name], trials, "{options:?}: {name}");
+        }
+    }
+}
+
+#[test]
+fn the_sanitizer_names_each_mistake_whatever_the_cache_does() {
+    for options in [&[][..], &["--cache", "lazy"], &["--cache", "off"]] {
+        let all: Vec<&str> = ["--sanitize"].iter().chain(options).copied().collect();
+        let Some(run) = guest("mistake guest.mistake=none guest.count=5", &all) else { return };
+        assert!(run.stderr.contains(NO_HAZARDS), "{options:?}: {}", run.stderr);
+
+        let Some(run) = guest("mistake guest.count=1 guest.seed=5", &all) else { return };
+        for (kind, place) in [
+            ("missing-flush-on-alloc", "in mktme_alloc_no_flush+"),
+            ("missing-flush-on-free", "in mktme_free_no_flush+"),
+            ("wrong-alias-flushed", "in mktme_free_wrong_mapping+"),
+            ("dirty-line-at-rekey", "in mktme_rekey_dirty+"),
+            ("stale-read", "in mktme_direct_map_read+"),
+            ("dma-bypasses-dirty-line", "in a device, while the CPU was at mktme_dma_wrong_keyid+"),
+        ] {
+            let report = format!("BUG: mktme-emu: {kind} {place}");
+            assert!(run.stderr.contains(&report), "{options:?}: {report}: {}", run.stderr);
         }
     }
 }
