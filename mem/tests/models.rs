@@ -294,3 +294,29 @@ fn spontaneous_evictions_are_seeded_and_shift_what_aliases_see() {
     assert_ne!(run(500_000, 1).2, run(500_000, 2).2);
     assert!((1..10).any(|seed| !run(1_000_000, seed).0));
 }
+
+#[test]
+fn lines_are_evicted_alike_wherever_they_are_in_ram() {
+    // One line far away from the others, and brought in between them. It stays as often as the one before it.
+    const LINES: u64 = 40;
+    const SEEDS: u64 = 400;
+    let far = 200 * 4096;
+    for cache in [CacheModel::Exact, CacheModel::Lazy] {
+        let mut stayed = [0; 2];
+        for seed in 0..SEEDS {
+            let evict_rate = Rate::from_ppm(300_000).unwrap();
+            let mut mem = Memory::new(Config { cache, evict_rate, seed, ..config() }).unwrap();
+            for line in 0..LINES {
+                load(&mut mem, 4096 + line * 64, 0);
+                if line == LINES / 2 {
+                    load(&mut mem, far, 0);
+                }
+            }
+            for (count, pa) in stayed.iter_mut().zip([far, 4096 + LINES / 2 * 64]) {
+                *count += u64::from(mem.line_resident(via(&mem, pa, 0)));
+            }
+        }
+        assert!(stayed.iter().all(|count| (SEEDS / 2..SEEDS).contains(count)), "{cache:?}: {stayed:?}");
+        assert!(stayed[0].abs_diff(stayed[1]) < SEEDS / 10, "{cache:?}: {stayed:?}");
+    }
+}

@@ -4,12 +4,12 @@
 //! has one copy at most, owned by one KeyID and written back before anything else needs the line, so that nothing shows
 //! that it exists. The fast path works on frames and does not know the model: every model sets and clears the same bits.
 
+mod evict;
 mod order;
 mod pool;
 mod sets;
 
 use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::Rng;
 use x86::mutant;
 
 use crate::addr::{BusAddr, LINE_BYTES, LINES_PER_PAGE};
@@ -18,7 +18,7 @@ use crate::controller::{Controller, Place};
 use crate::event::Event;
 use crate::frame::FramePtr;
 use crate::hash::StateHasher;
-use crate::rate::{Rate, below};
+use crate::rate::Rate;
 use crate::tme::{eviction_generator, prefetch_generator};
 use order::{Dirty, Orderer};
 use pool::{FramePool, POOL_FRAMES, line_address};
@@ -404,33 +404,6 @@ impl Cache {
                 None => return,
             }
         }
-    }
-
-    /// With probability `evict_rate`: a random place in RAM, and the first cached line from there on leaves the cache. It
-    /// depends on tags only, not on frames, which are the host's matter.
-    #[cold]
-    fn evict_at_random(&mut self, controller: &mut Controller) {
-        if self.is_off() || !self.evict_rate.happens(&mut self.evictions) {
-            return;
-        }
-        let pages = controller.map.pages() as u64;
-        let first = below(&mut self.evictions, pages);
-        let pick = self.evictions.next_u64();
-        let candidate = (first..pages).chain(0..first).find_map(|page| self.cached_line(page as u32, pick));
-        if let Some((place, frame)) = candidate {
-            self.pool.write_back(controller, frame, place.line());
-            self.drop_line(controller, place, frame);
-        }
-    }
-
-    /// A cached line of a page, if there is one: `pick` modulo their number, in ascending order of full PA.
-    fn cached_line(&self, page: u32, pick: u64) -> Option<(Place, FramePtr)> {
-        let mut frames: Vec<FramePtr> = self.pool.aliases(page).filter(|frame| frame.resident() != 0).collect();
-        frames.sort_unstable_by_key(|frame| frame.bus_page());
-        let lines: Vec<(FramePtr, u32)> =
-            frames.into_iter().flat_map(|frame| bits(frame.resident()).map(move |line| (frame, line))).collect();
-        let &(frame, line) = lines.get(pick.checked_rem(lines.len() as u64)? as usize)?;
-        Some((Place { address: line_address(frame, line), page }, frame))
     }
 }
 

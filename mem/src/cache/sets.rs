@@ -89,6 +89,11 @@ impl Sets {
         self.ways
     }
 
+    /// The line in a place: `ways` places per set, the free ones last.
+    pub(super) fn at(&self, place: usize) -> Option<LineId> {
+        (place % self.ways < usize::from(self.filled[place / self.ways])).then(|| self.lines[place])
+    }
+
     /// The lines of each set, oldest fill first.
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &[LineId]> + '_ {
         self.lines.chunks_exact(self.ways).zip(&self.filled).map(|(lines, &filled)| &lines[..usize::from(filled)])

@@ -1,6 +1,6 @@
 //! The naive model: lists of (full PA, bytes) above a map from line to ciphertext. Nothing here is clever.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crypto::XtsKey;
 use mem::{Algorithm, CacheModel, CipherLine, MemType, PlainLine, WbOrder};
@@ -17,6 +17,8 @@ pub const RAM_BYTES: u64 = 1 << 20;
 pub const KEYIDS: u64 = 5;
 pub const MEMORY_BITS: u32 = 40;
 pub const EXCLUDED_PAGE: u64 = 1;
+/// Random places that are looked at for a line to evict.
+const EVICTION_TRIES: u32 = 1024;
 
 /// An entry of the key table.
 #[derive(Clone)]
@@ -131,14 +133,31 @@ impl Model {
         if ppm == 0 || below(&mut self.evictions, 1_000_000) >= ppm {
             return;
         }
-        let (pages, mut by_page) = (RAM_BYTES >> 12, BTreeMap::<u64, Vec<u64>>::new());
-        let (first, pick) = (below(&mut self.evictions, pages), self.evictions.next_u64());
-        for line in self.sets.iter().flatten() {
-            by_page.entry(mem(line.tag) >> 12).or_default().push(line.tag);
-        }
-        if let Some(mut tags) = (first..pages).chain(0..first).find_map(|page| by_page.remove(&page)) {
-            tags.sort_unstable();
-            let victim = tags[(pick % tags.len() as u64) as usize];
+        let tags = |sets: &[VecDeque<Line>]| sets.iter().flatten().map(|line| line.tag).collect::<Vec<_>>();
+        let drawn = (0..EVICTION_TRIES).find_map(|_| match self.setup.cache {
+            CacheModel::Exact => {
+                let place = below(&mut self.evictions, SETS * WAYS as u64) as usize;
+                self.sets[place / WAYS].get(place % WAYS).map(|line| line.tag)
+            }
+            _ => {
+                let line = below(&mut self.evictions, RAM_BYTES / 64) * 64;
+                let mut copies = tags(&self.sets);
+                copies.retain(|tag| mem(*tag) == line);
+                copies.sort_unstable();
+                match copies.len() {
+                    0 | 1 => copies.pop(),
+                    count => Some(copies[below(&mut self.evictions, count as u64) as usize]),
+                }
+            }
+        });
+        let victim = drawn.or_else(|| {
+            let mut all = tags(&self.sets);
+            if self.setup.cache == CacheModel::Lazy {
+                all.sort_unstable();
+            }
+            (!all.is_empty()).then(|| all[below(&mut self.evictions, all.len() as u64) as usize])
+        });
+        if let Some(victim) = victim {
             self.clean(victim);
             self.drop_line(victim);
         }
