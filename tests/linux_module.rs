@@ -199,26 +199,177 @@ fn each_mistake_corrupts_data_and_the_protocol_does_not() {
     }
 }
 
+/// What is reported where a mistake is made: mistake, kind, place, and the missing action without the KeyIDs.
+const REPORTS: [(&str, &str, &str, [&str; 2]); 6] = [
+    (
+        "no-flush-on-alloc",
+        "missing-flush-on-alloc",
+        "mktme_alloc_no_flush+",
+        [
+            "CLFLUSH the line through its KeyID 0 mapping, then SFENCE or MFENCE, before it is accessed through KeyID ",
+            "",
+        ],
+    ),
+    (
+        "no-flush-on-free",
+        "missing-flush-on-free",
+        "mktme_free_no_flush+",
+        [
+            "CLFLUSH the line through its KeyID ",
+            " mapping, then SFENCE or MFENCE, before the page is given back to KeyID 0",
+        ],
+    ),
+    (
+        "wrong-mapping-on-free",
+        "wrong-alias-flushed",
+        "mktme_free_wrong_mapping+",
+        ["flush through the KeyID ", " mapping, under which the line is dirty, instead of through KeyID 0"],
+    ),
+    (
+        "rekey-dirty",
+        "dirty-line-at-rekey",
+        "mktme_rekey_dirty+",
+        [
+            "CLFLUSH every dirty line through its KeyID ",
+            " mapping, or WBINVD, before PCONFIG changes the key of KeyID ",
+        ],
+    ),
+    (
+        "direct-map",
+        "stale-read",
+        "mktme_direct_map_read+",
+        [
+            "CLFLUSH the line through its KeyID ",
+            " mapping, then SFENCE or MFENCE, before it is accessed through KeyID 0",
+        ],
+    ),
+    (
+        "dma-wrong-keyid",
+        "dma-bypasses-dirty-line",
+        "a device, while the CPU was at mktme_dma_wrong_keyid+",
+        ["CLFLUSH the line through its KeyID ", " mapping before a device accesses it through KeyID 0, or "],
+    ),
+];
+
+/// The mistakes that were reported where they were made, by the function's name, with what was missing.
+fn reported(run: &Run) -> Vec<&'static str> {
+    let texts: Vec<&str> = run.stderr.split("BUG: mktme-emu: ").skip(1).collect();
+    let made = |kind: &str, place: &str, [start, end]: [&str; 2]| {
+        texts.iter().any(|text| {
+            let (first, rest) = text.split_once('\n').expect("more lines");
+            let missing = rest.lines().find_map(|line| line.strip_prefix("  missing  ")).expect("what is missing");
+            first.starts_with(&format!("{kind} in {place}"))
+                && first.ends_with(" [mktme_demo]")
+                && missing.strip_prefix(start).is_some_and(|more| more.contains(end))
+        })
+    };
+    let found = REPORTS.into_iter().filter(|(_, kind, place, missing)| made(kind, place, *missing));
+    found.map(|(mistake, ..)| mistake).collect()
+}
+
+/// Policies of `explore`, with the cache models first.
+const POLICIES: [(&str, &[&str]); 8] = [
+    ("exact", &[]),
+    ("lazy", &["--cache", "lazy"]),
+    ("off", &["--cache", "off"]),
+    ("small", &["--cache-size", "64K", "--cache-ways", "4"]),
+    ("evict-rare", &["--evict-rate", "0.001"]),
+    ("evict-often", &["--evict-rate", "0.1"]),
+    ("seeded", &["--wb-order", "seeded"]),
+    ("adversarial", &["--wb-order", "adversarial"]),
+];
+
+/// Runs in which a mistake corrupted data, and in which it was reported.
+#[derive(Default, Clone, Copy)]
+struct Power {
+    corrupted: usize,
+    reported: usize,
+}
+
+/// One trial of each mistake for each seed. `--sanitize` changes nothing that the guest sees, so what the trial says of data
+/// is what it says without (`the_sanitizer_changes_nothing_of_a_mistake`).
+fn powers(policy: &[&str], seeds: usize) -> Option<[Power; MISTAKES.len()]> {
+    let mut powers = [Power::default(); MISTAKES.len()];
+    for seed in 0..seeds {
+        let number = seed.to_string();
+        let all: Vec<&str> = ["--sanitize", "--seed", &number].iter().chain(policy).copied().collect();
+        let run = guest(&format!("mistake guest.count=1 guest.seed={seed}"), &all)?;
+        let (counts, reported) = (corrupted(&run), reported(&run));
+        assert_eq!(counts["none"], 0, "{all:?}");
+        for (power, name) in powers.iter_mut().zip(MISTAKES) {
+            power.corrupted += usize::from(counts[name] > 0);
+            power.reported += usize::from(reported.contains(&name));
+        }
+    }
+    Some(powers)
+}
+
+/// The table of docs/linux-module.md; `MKTME_LONG=1 cargo test --release --test linux_module detection -- --nocapture`.
 #[test]
-fn the_sanitizer_names_each_mistake_whatever_the_cache_does() {
+fn detection_does_not_depend_on_whether_a_mistake_corrupts() {
+    let (seeds, policies) = if long() { (20, &POLICIES[..]) } else { (2, &POLICIES[..3]) };
+    if module_initrd().is_none() {
+        return;
+    }
+    let columns: Vec<_> = std::thread::scope(|scope| {
+        let threads = policies.iter().map(|(_, options)| scope.spawn(|| powers(options, seeds)));
+        let threads: Vec<_> = threads.collect();
+        threads.into_iter().map(|thread| thread.join().expect("no run failed").expect("there is a kit")).collect()
+    });
+    println!(
+        "{seeds} seeds| {} | all | reported",
+        policies.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" | ")
+    );
+    let (runs, percent) = (seeds * policies.len(), |part: usize, whole: usize| 100.0 * part as f64 / whole as f64);
+    for (row, name) in MISTAKES.iter().enumerate() {
+        let cells: Vec<String> =
+            columns.iter().map(|column| format!("{:.0} %", percent(column[row].corrupted, seeds))).collect();
+        let corrupted = columns.iter().map(|column| column[row].corrupted).sum();
+        let reported = columns.iter().map(|column| column[row].reported).sum();
+        let [all, told] = [corrupted, reported].map(|part| percent(part, runs));
+        println!("| `{name}` | {} | {all:.0} % | {told:.0} % |", cells.join(" | "));
+        assert_eq!(reported, runs, "{name}");
+    }
+}
+
+#[test]
+fn the_sanitizer_is_silent_where_no_mistake_is_made() {
     for options in [&[][..], &["--cache", "lazy"], &["--cache", "off"]] {
         let all: Vec<&str> = ["--sanitize"].iter().chain(options).copied().collect();
         let Some(run) = guest("mistake guest.mistake=none guest.count=5", &all) else { return };
         assert!(run.stderr.contains(NO_HAZARDS), "{options:?}: {}", run.stderr);
-
-        let Some(run) = guest("mistake guest.count=1 guest.seed=5", &all) else { return };
-        for (kind, place) in [
-            ("missing-flush-on-alloc", "in mktme_alloc_no_flush+"),
-            ("missing-flush-on-free", "in mktme_free_no_flush+"),
-            ("wrong-alias-flushed", "in mktme_free_wrong_mapping+"),
-            ("dirty-line-at-rekey", "in mktme_rekey_dirty+"),
-            ("stale-read", "in mktme_direct_map_read+"),
-            ("dma-bypasses-dirty-line", "in a device, while the CPU was at mktme_dma_wrong_keyid+"),
-        ] {
-            let report = format!("BUG: mktme-emu: {kind} {place}");
-            assert!(run.stderr.contains(&report), "{options:?}: {report}: {}", run.stderr);
-        }
     }
+}
+
+#[test]
+fn the_sanitizer_changes_nothing_of_a_mistake() {
+    let what = "mistake guest.count=3 guest.seed=8";
+    let Some(plain) = guest(what, &["--state-hash"]) else { return };
+    let Some(watched) = guest(what, &["--state-hash", "--sanitize"]) else { return };
+    assert_eq!(plain.stdout, watched.stdout);
+    assert_eq!(reported(&watched), MISTAKES);
+}
+
+#[test]
+fn reports_name_a_module_that_is_gone() {
+    let what = "reload guest.mistake=no-flush-on-alloc guest.count=3";
+    let options = ["--sanitize", "--sanitize-origins", "--state-hash"];
+    let (Some(run), Some(plain)) = (guest(what, &options), guest(what, &["--state-hash"])) else { return };
+    // While it was there, and at the end, when it was not.
+    assert_eq!(reported(&run), ["no-flush-on-alloc"]);
+    assert!(run.stderr.contains("last store before it: KeyID 0, instruction "), "{}", run.stderr);
+    assert!(run.stderr.contains(" [mktme_demo, unloaded]\n"), "{}", run.stderr);
+    assert_eq!(run.stdout.matches("MISTAKE no-flush-on-alloc: ").count(), 3, "{}", run.stdout);
+    assert_eq!(run.stdout, plain.stdout);
+}
+
+#[test]
+fn a_symbol_file_of_another_kernel_is_told_once_and_reports_keep_their_names() {
+    let scratch = Scratch::new();
+    let map = scratch.file("map", "ffffffff81000000 T _text\nffffffff81000123 T entry_SYSCALL_64\n");
+    let Some(run) = guest("mistake guest.count=1", &["--sanitize", "--symbols", &map]) else { return };
+    assert_eq!(run.stderr.matches("does not match the running kernel").count(), 1, "{}", run.stderr);
+    assert_eq!(reported(&run), MISTAKES);
 }
 
 #[test]
