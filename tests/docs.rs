@@ -2,14 +2,20 @@
 //!
 //! A fenced block marked `console` is a session: lines that start with `$ ` are shell commands (`\` at the end continues),
 //! the lines after each are what it prints, standard error included. A line `...` stands for any lines, `...` inside a line
-//! for any text.
+//! for any text. Pages with a command that names `guests/linux/work/` are replayed with the Linux kit, in a directory that has
+//! the repository's `guests`.
 
 mod common;
 
 use common::Scratch;
+use common::linux::module_initrd;
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+/// What a command has that needs the Linux kit.
+const KIT: &str = "guests/linux/work/";
 
 struct Session {
     /// First line of the block, from 1.
@@ -98,8 +104,8 @@ fn replay(session: &Session, dir: &Path) -> Result<(), String> {
     Ok(())
 }
 
-#[test]
-fn transcripts_in_the_documentation_are_what_the_program_prints() {
+/// Replays each page whose transcripts use the Linux kit, or each that does not. Returns how many transcripts there were.
+fn replay_pages(with_kit: bool) -> usize {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let docs = fs::read_dir(root.join("docs")).expect("there are docs").map(|e| e.expect("an entry").path());
     let mut files: Vec<_> = docs.filter(|p| p.extension().is_some_and(|e| e == "md")).collect();
@@ -107,15 +113,36 @@ fn transcripts_in_the_documentation_are_what_the_program_prints() {
     files.push(root.join("README.md"));
     let (mut count, mut failures) = (0, Vec::new());
     for file in files {
+        let sessions = sessions(&fs::read_to_string(&file).expect("a text"));
+        if with_kit != sessions.iter().flat_map(|s| &s.commands).any(|(command, _)| command.contains(KIT)) {
+            continue;
+        }
         let scratch = Scratch::new();
-        for session in sessions(&fs::read_to_string(&file).expect("a text")) {
+        if with_kit {
+            symlink(root.join("guests"), scratch.path("guests")).expect("the temporary directory is writable");
+        }
+        for session in sessions {
             count += 1;
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             failures.extend(replay(&session, scratch.dir()).err().map(|e| format!("{name}, {e}")));
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+    count
+}
+
+#[test]
+fn transcripts_in_the_documentation_are_what_the_program_prints() {
+    let count = replay_pages(false);
     assert!(count >= 5, "only {count} transcripts found");
+}
+
+/// Skipped without the kit, as `tests/linux.rs` is.
+#[test]
+fn transcripts_that_boot_linux_are_what_the_program_prints() {
+    if module_initrd().is_some() {
+        assert!(replay_pages(true) >= 1, "no transcripts found");
+    }
 }
 
 #[test]
