@@ -142,6 +142,12 @@ pub struct RunArgs {
     /// Host-side shortcuts for memory accesses; off is slow and changes no result [default: on]
     #[arg(long, value_name = "SWITCH", value_enum, help_heading = help::MACHINE)]
     pub fast_path: Option<Switch>,
+    /// Decoded code leads on to decoded code without a fetch; off is slow and changes no result [default: on]
+    #[arg(long, value_name = "SWITCH", value_enum, help_heading = help::MACHINE)]
+    pub links: Option<Switch>,
+    /// String instructions move a line at a time; off is slow and changes no result [default: on]
+    #[arg(long, value_name = "SWITCH", value_enum, help_heading = help::MACHINE)]
+    pub bulk_strings: Option<Switch>,
     /// The same as --fast-path off
     #[arg(long, help_heading = help::MACHINE)]
     pub no_fast_path: bool,
