@@ -92,10 +92,14 @@ impl Bench {
     }
 
     fn mixed_encrypt(&mut self) {
-        let mut requests: Vec<_> = (self.plain.iter().zip(&mut self.cipher).enumerate())
-            .map(|(i, (source, target))| Request { key: &self.keys[i * 29 % KEYS], dun: i as u64, source, target })
-            .collect();
-        encrypt_batch(&mut requests);
+        for (i, (plain, cipher)) in self.plain.chunks(PAGE).zip(self.cipher.chunks_mut(PAGE)).enumerate() {
+            let mut lines = plain.iter().zip(cipher);
+            let mut requests: [_; PAGE] = std::array::from_fn(|j| {
+                let (source, target) = lines.next().expect("a page");
+                Request { key: &self.keys[(i + j * 29) % KEYS], dun: (i * PAGE + j) as u64, source, target }
+            });
+            encrypt_batch(&mut requests);
+        }
     }
 }
 

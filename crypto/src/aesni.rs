@@ -188,7 +188,7 @@ fn times_alpha(tweak: __m128i) -> __m128i {
 /// E_K2 of data-unit numbers: the first tweaks of their lines.
 #[inline]
 #[target_feature(enable = "aes")]
-fn first_tweaks<const L: usize, const N: usize>(keys: &[__m128i; N], duns: [u64; L]) -> [__m128i; L] {
+pub(crate) fn first_tweaks<const L: usize, const N: usize>(keys: &[__m128i; N], duns: [u64; L]) -> [__m128i; L] {
     let mut state = [_mm_setzero_si128(); L];
     for (block, dun) in state.iter_mut().zip(duns) {
         *block = _mm_xor_si128(_mm_cvtsi64_si128(dun.cast_signed()), keys[0]);

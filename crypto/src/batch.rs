@@ -52,6 +52,12 @@ impl<D: Direction> LineRun<D> for SameKey<'_, '_, D> {
     fn target(&mut self, index: usize) -> &mut D::Target {
         self.0[index].target
     }
+
+    #[inline(always)]
+    fn pair(&mut self, index: usize) -> (&D::Source, &mut D::Target) {
+        let Request { source, target, .. } = &mut self.0[index];
+        (source, target)
+    }
 }
 
 fn batch<D: Direction>(requests: &mut [Request<'_, D::Source, D::Target>]) {

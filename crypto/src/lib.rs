@@ -25,11 +25,13 @@ mod portable;
 mod run;
 mod tweak;
 #[cfg(target_arch = "x86_64")]
-mod vaes;
+mod vaes256;
+#[cfg(target_arch = "x86_64")]
+mod vaes512;
 mod xts;
 
 pub use algorithm::Algorithm;
-pub use backend::Backend;
+pub use backend::{Backend, BackendError};
 pub use batch::{Request, decrypt_batch, encrypt_batch};
 pub use line::{CipherLine, LINE_BYTES, PlainLine};
 pub use xts::XtsKey;

@@ -13,4 +13,6 @@ pub(crate) trait LineRun<D: Direction> {
     fn dun(&self, index: usize) -> u64;
     fn source(&self, index: usize) -> &D::Source;
     fn target(&mut self, index: usize) -> &mut D::Target;
+    /// Both ends of one line.
+    fn pair(&mut self, index: usize) -> (&D::Source, &mut D::Target);
 }

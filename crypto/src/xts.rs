@@ -11,7 +11,7 @@ use crate::line::{CipherLine, PlainLine};
 use crate::portable::Schedules;
 use crate::run::{LineRun, RUN_LINES};
 #[cfg(target_arch = "x86_64")]
-use crate::{aesni, vaes};
+use crate::{aesni, vaes256, vaes512};
 
 /// One entry's worth of key material: K1 (data) and K2 (tweak), expanded once, here, and never again.
 ///
@@ -29,9 +29,13 @@ enum Keyed {
     #[cfg(target_arch = "x86_64")]
     AesNi256(aesni::Schedules<{ aesni::ROUND_KEYS_256 }>),
     #[cfg(target_arch = "x86_64")]
-    Vaes128(vaes::Schedules<{ aesni::ROUND_KEYS_128 }>),
+    Ymm128(vaes256::Schedules<{ aesni::ROUND_KEYS_128 }>),
     #[cfg(target_arch = "x86_64")]
-    Vaes256(vaes::Schedules<{ aesni::ROUND_KEYS_256 }>),
+    Ymm256(vaes256::Schedules<{ aesni::ROUND_KEYS_256 }>),
+    #[cfg(target_arch = "x86_64")]
+    Zmm128(vaes512::Schedules<{ aesni::ROUND_KEYS_128 }>),
+    #[cfg(target_arch = "x86_64")]
+    Zmm256(vaes512::Schedules<{ aesni::ROUND_KEYS_256 }>),
 }
 
 impl Keyed {
@@ -45,11 +49,15 @@ impl Keyed {
             #[cfg(target_arch = "x86_64")]
             (Backend::AesNi, Algorithm::AesXts256) => aesni::Schedules::new(k1, k2).map(Self::AesNi256),
             #[cfg(target_arch = "x86_64")]
-            (Backend::Vaes, Algorithm::AesXts128) => vaes::Schedules::new(k1, k2).map(Self::Vaes128),
+            (Backend::Vaes256, Algorithm::AesXts128) => vaes256::Schedules::new(k1, k2).map(Self::Ymm128),
             #[cfg(target_arch = "x86_64")]
-            (Backend::Vaes, Algorithm::AesXts256) => vaes::Schedules::new(k1, k2).map(Self::Vaes256),
+            (Backend::Vaes256, Algorithm::AesXts256) => vaes256::Schedules::new(k1, k2).map(Self::Ymm256),
+            #[cfg(target_arch = "x86_64")]
+            (Backend::Vaes512, Algorithm::AesXts128) => vaes512::Schedules::new(k1, k2).map(Self::Zmm128),
+            #[cfg(target_arch = "x86_64")]
+            (Backend::Vaes512, Algorithm::AesXts256) => vaes512::Schedules::new(k1, k2).map(Self::Zmm256),
             #[cfg(not(target_arch = "x86_64"))]
-            (Backend::AesNi | Backend::Vaes, _) => None,
+            (Backend::AesNi | Backend::Vaes256 | Backend::Vaes512, _) => None,
         }
     }
 }
@@ -65,9 +73,13 @@ macro_rules! with_schedules {
             #[cfg(target_arch = "x86_64")]
             Keyed::AesNi256($schedules) => $call,
             #[cfg(target_arch = "x86_64")]
-            Keyed::Vaes128($schedules) => $call,
+            Keyed::Ymm128($schedules) => $call,
             #[cfg(target_arch = "x86_64")]
-            Keyed::Vaes256($schedules) => $call,
+            Keyed::Ymm256($schedules) => $call,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::Zmm128($schedules) => $call,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::Zmm256($schedules) => $call,
         }
     };
 }
@@ -99,6 +111,11 @@ impl<D: Direction> LineRun<D> for Contiguous<'_, D> {
     fn target(&mut self, index: usize) -> &mut D::Target {
         &mut self.target[index]
     }
+
+    #[inline(always)]
+    fn pair(&mut self, index: usize) -> (&D::Source, &mut D::Target) {
+        (&self.source[index], &mut self.target[index])
+    }
 }
 
 impl XtsKey {
@@ -111,7 +128,7 @@ impl XtsKey {
     ///
     /// When a slice is shorter than the algorithm's key.
     pub fn new(alg: Algorithm, k1: &[u8], k2: &[u8]) -> Self {
-        Self::with_backend(Backend::fastest(), alg, k1, k2)
+        Self::with_backend(Backend::default_of_process(), alg, k1, k2)
     }
 
     /// [`XtsKey::new`] with a backend of the caller's choice, which stays with the key.
@@ -132,7 +149,9 @@ impl XtsKey {
             #[cfg(target_arch = "x86_64")]
             Keyed::AesNi128(_) | Keyed::AesNi256(_) => Backend::AesNi,
             #[cfg(target_arch = "x86_64")]
-            Keyed::Vaes128(_) | Keyed::Vaes256(_) => Backend::Vaes,
+            Keyed::Ymm128(_) | Keyed::Ymm256(_) => Backend::Vaes256,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::Zmm128(_) | Keyed::Zmm256(_) => Backend::Vaes512,
         }
     }
 
@@ -147,9 +166,9 @@ impl XtsKey {
             #[cfg(target_arch = "x86_64")]
             Keyed::AesNi256(_) => Algorithm::AesXts256,
             #[cfg(target_arch = "x86_64")]
-            Keyed::Vaes128(_) => Algorithm::AesXts128,
+            Keyed::Ymm128(_) | Keyed::Zmm128(_) => Algorithm::AesXts128,
             #[cfg(target_arch = "x86_64")]
-            Keyed::Vaes256(_) => Algorithm::AesXts256,
+            Keyed::Ymm256(_) | Keyed::Zmm256(_) => Algorithm::AesXts256,
         }
     }
 

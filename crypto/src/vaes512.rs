@@ -1,4 +1,4 @@
-//! The VAES kernel: a line is one ZMM register (SDM Vol. 2, AESENC and AESDEC, the EVEX.512 forms).
+//! The VAES kernel for ZMM registers: a line is one register (SDM Vol. 2, AESENC and AESDEC, the EVEX.512 forms).
 //!
 //! Worth it for runs, where broadcasting the round keys to all four blocks of a register is paid once. The tweaks of a
 //! run come first, four lines to a register; then the data, four lines abreast, which covers the latency of VAESENC.
@@ -15,7 +15,7 @@ use crate::aesni::{self, load};
 use crate::direction::Direction;
 use crate::line::LINE_BYTES;
 use crate::run::{LineRun, RUN_LINES};
-use crate::tweak::{BLOCK_BYTES, BLOCKS_PER_LINE, REDUCTION};
+use crate::tweak::{BLOCK_BYTES, BLOCKS_PER_LINE, REDUCED};
 
 /// Lines that go abreast. Their states and tweaks and the 15 round keys of AES-256 fit the 32 ZMM registers.
 const ABREAST: usize = 4;
@@ -23,26 +23,9 @@ const ABREAST: usize = 4;
 /// Runs below this many lines do not pay for the broadcasts.
 const SHORTEST: usize = 4;
 
-/// The data-unit numbers of a run as blocks, then the first tweaks of its lines. Aligned for whole registers.
+/// The first tweaks of the lines of a run, aligned for whole registers.
 #[repr(align(64))]
 struct Tweaks([u8; RUN_LINES * BLOCK_BYTES]);
-
-/// What the three bits of an index come back as when they leave the top: their carry-less product with [`REDUCTION`].
-const REDUCED: [i64; 8] = {
-    let mut table = [0; 8];
-    let mut bits = 0;
-    while bits < 8 {
-        let mut power = 0;
-        while power < 3 {
-            if bits >> power & 1 != 0 {
-                table[bits] ^= (REDUCTION as i64) << power;
-            }
-            power += 1;
-        }
-        bits += 1;
-    }
-    table
-};
 
 /// True when the host has VAES on ZMM registers, and AES-NI for what is too short for them.
 pub(crate) fn is_available() -> bool {
@@ -61,19 +44,22 @@ impl<const N: usize> Schedules<N> {
         if is_available() { aesni::Schedules::new(k1, k2).map(Self) } else { None }
     }
 
-    /// By the AES-NI kernel. A lone line is bound by latency, which is the same. Independent lines in place would gain
-    /// from ZMM registers (`benches/lines.rs`: 10 ns instead of 17), but where a caller copies the line, which the
-    /// compiler does in 16-byte pieces, 64-byte accesses next to the copy lose three times as much.
     #[inline(always)]
     pub(crate) fn line<D: Direction>(&self, dun: u64, source: &D::Source, target: &mut D::Target) {
-        self.0.line::<D>(dun, source, target);
+        // SAFETY: the host has `aes`, `avx512f` and `vaes`, or `self` would not exist.
+        unsafe { line::<D, N>(&self.0, dun, D::bytes(source), D::bytes_mut(target)) }
     }
 
     /// Up to [`RUN_LINES`] lines.
     #[inline(always)]
     pub(crate) fn run<D: Direction>(&self, lines: &mut impl LineRun<D>) {
         if lines.len() < SHORTEST {
-            return self.0.run(lines);
+            for index in 0..lines.len() {
+                let dun = lines.dun(index);
+                let (source, target) = lines.pair(index);
+                self.line::<D>(dun, source, target);
+            }
+            return;
         }
         // SAFETY: the host has `avx512f` and `vaes`, or `self` would not exist.
         unsafe { run::<D, N>(&self.0, lines) }
@@ -112,7 +98,7 @@ fn line_tweaks(first: __m128i) -> __m512i {
     // Quadwords from the highest down. A count of 64 gives zero, which is what block 0 carries.
     let shift = _mm512_set_epi64(3, 3, 2, 2, 1, 1, 0, 0);
     let carry = _mm512_set_epi64(61, 61, 62, 62, 63, 63, 64, 64);
-    let [r0, r1, r2, r3, r4, r5, r6, r7] = REDUCED;
+    let [r0, r1, r2, r3, r4, r5, r6, r7] = REDUCED.map(i64::from);
     let reduced = _mm512_set_epi64(r7, r6, r5, r4, r3, r2, r1, r0);
     const LOW_QUADWORDS: u8 = 0b0101_0101;
     const SWAP_QUADWORDS: i32 = 0b01_00_11_10;
@@ -124,22 +110,29 @@ fn line_tweaks(first: __m128i) -> __m512i {
     _mm512_xor_si512(_mm512_sllv_epi64(tweak, shift), carries)
 }
 
-/// E_K2 of four registers of blocks, in place.
+/// E_K2 of the data-unit numbers of lines `index` and up: four registers of first tweaks, four lines in each.
 #[inline]
 #[target_feature(enable = "avx512f,vaes")]
-fn encrypt_units<const N: usize>(keys: &[__m512i; N], units: &mut [[u8; LINE_BYTES]; ABREAST]) {
+fn first_tweaks<D: Direction, const N: usize>(
+    keys: &[__m512i; N],
+    run: &impl LineRun<D>,
+    index: usize,
+) -> [__m512i; ABREAST] {
+    let last = run.len() - 1;
     let mut state = [_mm512_setzero_si512(); ABREAST];
-    for (blocks, unit) in state.iter_mut().zip(units.iter()) {
-        *blocks = _mm512_xor_si512(load_zmm(unit), keys[0]);
+    for (group, blocks) in state.iter_mut().enumerate() {
+        // Put together in registers: what is stored in pieces and loaded whole waits for the stores to leave their
+        // queue. Beyond the end of the run the last line is encrypted again, for nothing.
+        let dun = |slot: usize| run.dun((index + group * BLOCKS_PER_LINE + slot).min(last)).cast_signed();
+        let units = _mm512_set_epi64(0, dun(3), 0, dun(2), 0, dun(1), 0, dun(0));
+        *blocks = _mm512_xor_si512(units, keys[0]);
     }
     for key in &keys[1..N - 1] {
         for blocks in &mut state {
             *blocks = _mm512_aesenc_epi128(*blocks, *key);
         }
     }
-    for (blocks, unit) in state.iter().zip(units) {
-        store_zmm(_mm512_aesenclast_epi128(*blocks, keys[N - 1]), unit);
-    }
+    state.map(|blocks| _mm512_aesenclast_epi128(blocks, keys[N - 1]))
 }
 
 /// `L` lines abreast, from `index` on.
@@ -173,20 +166,40 @@ fn crypt<D: Direction, const L: usize, const N: usize>(
     }
 }
 
+/// One line by itself. Its round keys are broadcast as they are used.
+#[target_feature(enable = "aes,avx512f,vaes")]
+fn line<D: Direction, const N: usize>(
+    keys: &aesni::Schedules<N>,
+    dun: u64,
+    source: &[u8; LINE_BYTES],
+    target: &mut [u8; LINE_BYTES],
+) {
+    let [first] = aesni::first_tweaks(&keys.tweak, [dun]);
+    let keys = keys.data::<D>();
+    let key = |n: usize| _mm512_broadcast_i32x4(keys[n]);
+    let tweaks = line_tweaks(first);
+    let mut blocks = _mm512_xor_si512(_mm512_xor_si512(load_zmm(source), key(0)), tweaks);
+    for n in 1..N - 1 {
+        blocks = if D::DECRYPTS { _mm512_aesdec_epi128(blocks, key(n)) } else { _mm512_aesenc_epi128(blocks, key(n)) };
+    }
+    let last = _mm512_xor_si512(key(N - 1), tweaks);
+    blocks = if D::DECRYPTS { _mm512_aesdeclast_epi128(blocks, last) } else { _mm512_aesenclast_epi128(blocks, last) };
+    store_zmm(blocks, target);
+}
+
 #[target_feature(enable = "avx512f,vaes")]
 fn run<D: Direction, const N: usize>(keys: &aesni::Schedules<N>, run: &mut impl LineRun<D>) {
     let lines = run.len();
+    debug_assert!(lines <= RUN_LINES);
     let mut buffer = Tweaks([0; RUN_LINES * BLOCK_BYTES]);
-    let (first, _) = buffer.0.as_chunks_mut::<BLOCK_BYTES>();
-    for (index, block) in first[..lines].iter_mut().enumerate() {
-        *block = u128::from(run.dun(index)).to_le_bytes();
-    }
     let tweak_keys = broadcast(&keys.tweak);
     let (units, _) = buffer.0.as_chunks_mut::<LINE_BYTES>();
     let (groups, _) = units.as_chunks_mut::<ABREAST>();
-    // A group that is not full encrypts zeros in the rest, for nothing.
-    for group in &mut groups[..lines.div_ceil(ABREAST * BLOCKS_PER_LINE)] {
-        encrypt_units(&tweak_keys, group);
+    for (group, first) in groups[..lines.div_ceil(ABREAST * BLOCKS_PER_LINE)].iter_mut().enumerate() {
+        let tweaks = first_tweaks(&tweak_keys, run, group * ABREAST * BLOCKS_PER_LINE);
+        for (blocks, first) in tweaks.into_iter().zip(first) {
+            store_zmm(blocks, first);
+        }
     }
 
     let data_keys = broadcast(keys.data::<D>());
@@ -210,7 +223,7 @@ mod tests {
         if !is_available() {
             return;
         }
-        for first in [1, 7 << 61, 7 << 125, 5 << 125, 3 << 126, u128::MAX, 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c834] {
+        for first in tweak::CARRYING {
             let block = first.to_le_bytes();
             let mut line = [0; LINE_BYTES];
             // SAFETY: the host has `avx512f`, as checked above.
