@@ -111,7 +111,8 @@ pub enum BackendError {
 
 impl fmt::Display for BackendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = |backends: &mut dyn Iterator<Item = Backend>| backends.map(Backend::name).collect::<Vec<_>>().join(", ");
+        let names =
+            |backends: &mut dyn Iterator<Item = Backend>| backends.map(Backend::name).collect::<Vec<_>>().join(", ");
         match self {
             Self::Unknown(name) => {
                 write!(f, "unknown backend `{name}`: expected one of {}", names(&mut Backend::ALL.into_iter()))

@@ -7,11 +7,11 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m128i, __m256i, _mm256_aesdec_epi128, _mm256_aesdeclast_epi128, _mm256_aesenc_epi128, _mm256_aesenclast_epi128,
-    _mm256_blend_epi32, _mm256_broadcastsi128_si256, _mm256_castsi256_si128, _mm256_extracti128_si256,
-    _mm256_loadu_si256, _mm256_permutevar8x32_epi32, _mm256_set_epi32, _mm256_set_epi64x, _mm256_setzero_si256,
-    _mm256_shuffle_epi32, _mm256_sllv_epi64, _mm256_srlv_epi64, _mm256_storeu_si256, _mm256_xor_si256,
-    _mm_setzero_si128,
+    __m128i, __m256i, _mm_setzero_si128, _mm256_aesdec_epi128, _mm256_aesdeclast_epi128, _mm256_aesenc_epi128,
+    _mm256_aesenclast_epi128, _mm256_blend_epi32, _mm256_broadcastsi128_si256, _mm256_castsi256_si128,
+    _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_permutevar8x32_epi32, _mm256_set_epi32, _mm256_set_epi64x,
+    _mm256_setzero_si256, _mm256_shuffle_epi32, _mm256_sllv_epi64, _mm256_srlv_epi64, _mm256_storeu_si256,
+    _mm256_xor_si256,
 };
 
 use crate::aesni;
@@ -59,6 +59,12 @@ impl<const N: usize> Schedules<N> {
     /// See [`aesni::Schedules::new`]. `None` on hosts without AVX2 and VAES.
     pub(crate) fn new(k1: &[u8], k2: &[u8]) -> Option<Self> {
         if is_available() { aesni::Schedules::new(k1, k2).map(Self) } else { None }
+    }
+
+    /// The kernel whose accesses are blocks.
+    #[inline(always)]
+    pub(crate) fn narrow(&self) -> &aesni::Schedules<N> {
+        &self.0
     }
 
     #[inline(always)]
@@ -152,8 +158,7 @@ fn crypt<D: Direction, const L: usize, const N: usize>(
     for n in 1..N - 1 {
         let key = key(n);
         for blocks in state.as_flattened_mut() {
-            *blocks =
-                if D::DECRYPTS { _mm256_aesdec_epi128(*blocks, key) } else { _mm256_aesenc_epi128(*blocks, key) };
+            *blocks = if D::DECRYPTS { _mm256_aesdec_epi128(*blocks, key) } else { _mm256_aesenc_epi128(*blocks, key) };
         }
     }
     for (blocks, tweak) in state.as_flattened_mut().iter_mut().zip(tweaks.as_flattened()) {

@@ -18,7 +18,7 @@ use crate::run::{LineRun, RUN_LINES};
 use crate::tweak::{BLOCK_BYTES, BLOCKS_PER_LINE, REDUCED};
 
 /// Lines that go abreast. Their states and tweaks and the 15 round keys of AES-256 fit the 32 ZMM registers.
-const ABREAST: usize = 4;
+pub(crate) const ABREAST: usize = 4;
 
 /// Runs below this many lines do not pay for the broadcasts.
 const SHORTEST: usize = 4;
@@ -44,10 +44,24 @@ impl<const N: usize> Schedules<N> {
         if is_available() { aesni::Schedules::new(k1, k2).map(Self) } else { None }
     }
 
+    /// The kernel whose accesses are blocks.
+    #[inline(always)]
+    pub(crate) fn narrow(&self) -> &aesni::Schedules<N> {
+        &self.0
+    }
+
     #[inline(always)]
     pub(crate) fn line<D: Direction>(&self, dun: u64, source: &D::Source, target: &mut D::Target) {
         // SAFETY: the host has `aes`, `avx512f` and `vaes`, or `self` would not exist.
         unsafe { line::<D, N>(&self.0, dun, D::bytes(source), D::bytes_mut(target)) }
+    }
+
+    /// A line under each of four keys, abreast.
+    #[inline(always)]
+    pub(crate) fn mixed<D: Direction>(keys: [&Self; ABREAST], lines: &mut impl LineRun<D>) {
+        assert_eq!(lines.len(), ABREAST, "a line for each key");
+        // SAFETY: the host has `aes`, `avx512f` and `vaes`, or there would be no keys.
+        unsafe { mixed::<D, N>(keys.map(|key| &key.0), lines) }
     }
 
     /// Up to [`RUN_LINES`] lines.
@@ -185,6 +199,35 @@ fn line<D: Direction, const N: usize>(
     let last = _mm512_xor_si512(key(N - 1), tweaks);
     blocks = if D::DECRYPTS { _mm512_aesdeclast_epi128(blocks, last) } else { _mm512_aesenclast_epi128(blocks, last) };
     store_zmm(blocks, target);
+}
+
+/// Four lines, each under its own key: the states go abreast, the round keys are broadcast as they are used.
+#[target_feature(enable = "aes,avx512f,vaes")]
+fn mixed<D: Direction, const N: usize>(keys: [&aesni::Schedules<N>; ABREAST], run: &mut impl LineRun<D>) {
+    let duns = std::array::from_fn(|slot| run.dun(slot));
+    let first = aesni::first_tweaks_of(keys.map(|keys| &keys.tweak), duns);
+    let keys = keys.map(|keys| keys.data::<D>());
+    let key = |slot: usize, n: usize| _mm512_broadcast_i32x4(keys[slot][n]);
+    let mut tweaks = [_mm512_setzero_si512(); ABREAST];
+    let mut state = tweaks;
+    for slot in 0..ABREAST {
+        tweaks[slot] = line_tweaks(first[slot]);
+        let source = load_zmm(D::bytes(run.source(slot)));
+        state[slot] = _mm512_xor_si512(_mm512_xor_si512(source, key(slot, 0)), tweaks[slot]);
+    }
+    for n in 1..N - 1 {
+        for (slot, blocks) in state.iter_mut().enumerate() {
+            let key = key(slot, n);
+            *blocks = if D::DECRYPTS { _mm512_aesdec_epi128(*blocks, key) } else { _mm512_aesenc_epi128(*blocks, key) };
+        }
+    }
+    for slot in 0..ABREAST {
+        let key = _mm512_xor_si512(key(slot, N - 1), tweaks[slot]);
+        let blocks = state[slot];
+        let blocks =
+            if D::DECRYPTS { _mm512_aesdeclast_epi128(blocks, key) } else { _mm512_aesenclast_epi128(blocks, key) };
+        store_zmm(blocks, D::bytes_mut(run.target(slot)));
+    }
 }
 
 #[target_feature(enable = "avx512f,vaes")]
