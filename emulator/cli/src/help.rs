@@ -6,6 +6,8 @@ pub const BIOS: &str = "Memory encryption (BIOS menu)";
 pub const CONSOLE: &str = "Console";
 pub const END: &str = "When to end";
 pub const REPORTS: &str = "Logs and reports";
+pub const MEASUREMENT: &str = "Measurement";
+pub const MODEL: &str = "Latency model";
 
 pub const ABOUT: &str = "An x86-64 machine with Intel's memory encryption (TME, MKTME), emulated";
 
@@ -30,6 +32,20 @@ Exit statuses:
    0  every applicable statement that was run holds
    1  at least one does not
    2  bad usage, or the JUnit file could not be written";
+
+pub const BENCH_ABOUT: &str = "\
+Measures the encryption datapath line by line, every backend of the host and other libraries side by side, as a \
+percentage of what the processor's AES instructions could do in the same run; then the modelled memory system with the \
+encryption on, bypassed and off; then models what encryption costs a guest, on the line transfers of a real run. \
+docs/bench.md says more.";
+
+pub const BENCH_AFTER: &str = "\
+The table goes to standard output, progress to standard error. Compare figures of one run only.
+
+Exit statuses:
+   0  measured
+   2  bad usage or bad input: nothing was measured
+  14  the host failed, for example a full disk";
 
 pub const AFTER: &str = "Examples, keys and exit statuses: mktme-emu --help";
 

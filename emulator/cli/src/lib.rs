@@ -2,9 +2,10 @@
 //!
 //! Reading order: [`args`] (what can be asked for) with [`value`] (how values are written) and [`help`], [`plan`] (what is
 //! checked before anything starts), [`session`] (the run), which uses [`console`], [`input`] with [`script`] and
-//! [`terminal`], [`log`] and [`progress`]; then [`outcome`] (how it ended, exit statuses) and [`summary`].
+//! [`terminal`], [`log`] and [`progress`]; then [`outcome`] (how it ended, exit statuses) and [`summary`]. [`bench`] is another command.
 
 pub mod args;
+pub mod bench;
 pub mod console;
 pub mod files;
 pub mod help;
@@ -38,11 +39,12 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if e.use_stderr() { outcome::status::USAGE } else { outcome::status::SUCCESS });
         }
     };
-    let args = match cli.into_action() {
-        Action::Run(args) => *args,
+    let result = match cli.into_action() {
+        Action::Run(args) if args.machine_show => show_machine(&args),
+        Action::Run(args) => Plan::new(*args).and_then(session::run),
+        Action::Bench(args) => bench::run(&args),
         Action::Conformance(args) => return conformance::main(&args),
     };
-    let result = if args.machine_show { show_machine(&args) } else { Plan::new(args).and_then(session::run) };
     match result {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {

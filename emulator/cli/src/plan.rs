@@ -53,6 +53,7 @@ impl Plan {
     /// Checks the options and opens all files.
     pub fn new(args: RunArgs) -> Result<Plan> {
         let config = config(&args)?;
+        args.aes_backend.choose()?;
         check(&args)?;
         let protocol = protocol(&args)?;
         let ram = (config.ram_bytes, "all of RAM, -m");
