@@ -6,16 +6,18 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m128i, __m512i, _mm512_aesdec_epi128, _mm512_aesdeclast_epi128, _mm512_aesenc_epi128, _mm512_aesenclast_epi128,
-    _mm512_broadcast_i32x4, _mm512_loadu_si512, _mm512_mask_permutexvar_epi64, _mm512_set_epi64, _mm512_setzero_si512,
-    _mm512_shuffle_epi32, _mm512_sllv_epi64, _mm512_srlv_epi64, _mm512_storeu_si512, _mm512_xor_si512,
+    __m128i, __m512i, _mm512_add_epi64, _mm512_aesdec_epi128, _mm512_aesdeclast_epi128, _mm512_aesenc_epi128,
+    _mm512_aesenclast_epi128, _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_loadu_si512,
+    _mm512_mask_permutexvar_epi64, _mm512_maskz_set1_epi64, _mm512_set_epi64, _mm512_set4_epi64, _mm512_setzero_si512,
+    _mm512_shuffle_epi32, _mm512_shuffle_i64x2, _mm512_sllv_epi64, _mm512_srai_epi64, _mm512_srlv_epi64,
+    _mm512_storeu_si512, _mm512_xor_si512,
 };
 
-use crate::aesni::{self, load};
+use crate::aesni;
 use crate::direction::Direction;
 use crate::line::LINE_BYTES;
 use crate::run::{LineRun, RUN_LINES};
-use crate::tweak::{BLOCK_BYTES, BLOCKS_PER_LINE, REDUCED};
+use crate::tweak::{BLOCKS_PER_LINE, REDUCED, REDUCTION};
 
 /// Lines that go abreast. Their states and tweaks and the 15 round keys of AES-256 fit the 32 ZMM registers.
 pub(crate) const ABREAST: usize = 4;
@@ -23,9 +25,8 @@ pub(crate) const ABREAST: usize = 4;
 /// Runs below this many lines do not pay for the broadcasts.
 const SHORTEST: usize = 4;
 
-/// The first tweaks of the lines of a run, aligned for whole registers.
-#[repr(align(64))]
-struct Tweaks([u8; RUN_LINES * BLOCK_BYTES]);
+/// For VPSHUFD.
+const SWAP_QUADWORDS: i32 = 0b01_00_11_10;
 
 /// True when the host has VAES on ZMM registers, and AES-NI for what is too short for them.
 pub(crate) fn is_available() -> bool {
@@ -115,7 +116,6 @@ fn line_tweaks(first: __m128i) -> __m512i {
     let [r0, r1, r2, r3, r4, r5, r6, r7] = REDUCED.map(i64::from);
     let reduced = _mm512_set_epi64(r7, r6, r5, r4, r3, r2, r1, r0);
     const LOW_QUADWORDS: u8 = 0b0101_0101;
-    const SWAP_QUADWORDS: i32 = 0b01_00_11_10;
 
     let tweak = _mm512_broadcast_i32x4(first);
     // What leaves the low quadword enters the high one; what leaves the high one is reduced into the low one.
@@ -124,21 +124,39 @@ fn line_tweaks(first: __m128i) -> __m512i {
     _mm512_xor_si512(_mm512_sllv_epi64(tweak, shift), carries)
 }
 
-/// E_K2 of the data-unit numbers of lines `index` and up: four registers of first tweaks, four lines in each.
+/// T_(j+1) = T_j * alpha in GF(2^128), in each block.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn times_alpha(tweaks: __m512i) -> __m512i {
+    // The sign of every quadword spread over it and moved to where it carries: from the high one to the low one, where it
+    // is reduced, and from the low one into the lowest bit of the high one.
+    let signs = _mm512_shuffle_epi32::<SWAP_QUADWORDS>(_mm512_srai_epi64::<63>(tweaks));
+    let carries = _mm512_and_si512(signs, _mm512_set4_epi64(1, REDUCTION as i64, 1, REDUCTION as i64));
+    _mm512_xor_si512(_mm512_add_epi64(tweaks, tweaks), carries)
+}
+
+/// E_K2 of the data-unit numbers of lines `index` and up: the first tweaks of four lines in each of `G` registers.
 #[inline]
 #[target_feature(enable = "avx512f,vaes")]
-fn first_tweaks<D: Direction, const N: usize>(
+fn first_tweaks<D: Direction, const G: usize, const N: usize>(
     keys: &[__m512i; N],
     run: &impl LineRun<D>,
     index: usize,
-) -> [__m512i; ABREAST] {
+) -> [__m512i; G] {
+    const LOW_QUADWORDS: u8 = 0b0101_0101;
     let last = run.len() - 1;
-    let mut state = [_mm512_setzero_si512(); ABREAST];
+    let mut state = [_mm512_setzero_si512(); G];
     for (group, blocks) in state.iter_mut().enumerate() {
-        // Put together in registers: what is stored in pieces and loaded whole waits for the stores to leave their
-        // queue. Beyond the end of the run the last line is encrypted again, for nothing.
-        let dun = |slot: usize| run.dun((index + group * BLOCKS_PER_LINE + slot).min(last)).cast_signed();
-        let units = _mm512_set_epi64(0, dun(3), 0, dun(2), 0, dun(1), 0, dun(0));
+        let index = index + group * BLOCKS_PER_LINE;
+        // Beyond the end of the run other lines are encrypted, for nothing.
+        let units = if let Some(first) = run.neighbours_from() {
+            let first = _mm512_maskz_set1_epi64(LOW_QUADWORDS, first.wrapping_add(index as u64).cast_signed());
+            _mm512_add_epi64(first, _mm512_set_epi64(0, 3, 0, 2, 0, 1, 0, 0))
+        } else {
+            // Put together in registers: what is stored in pieces and loaded whole waits for the stores.
+            let dun = |slot: usize| run.dun((index + slot).min(last)).cast_signed();
+            _mm512_set_epi64(0, dun(3), 0, dun(2), 0, dun(1), 0, dun(0))
+        };
         *blocks = _mm512_xor_si512(units, keys[0]);
     }
     for key in &keys[1..N - 1] {
@@ -149,19 +167,39 @@ fn first_tweaks<D: Direction, const N: usize>(
     state.map(|blocks| _mm512_aesenclast_epi128(blocks, keys[N - 1]))
 }
 
+/// The tweaks of four lines, a register each, from their first ones.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn four_line_tweaks(first: __m512i) -> [__m512i; BLOCKS_PER_LINE] {
+    const LOWER: i32 = 0b01_00_01_00;
+    const UPPER: i32 = 0b11_10_11_10;
+    const EVEN: i32 = 0b10_00_10_00;
+    const ODD: i32 = 0b11_01_11_01;
+    // The same block of four lines in each; then transposed: the four blocks of a line.
+    let t1 = times_alpha(first);
+    let t2 = times_alpha(t1);
+    let t3 = times_alpha(t2);
+    let ab = [_mm512_shuffle_i64x2::<LOWER>(first, t1), _mm512_shuffle_i64x2::<LOWER>(t2, t3)];
+    let cd = [_mm512_shuffle_i64x2::<UPPER>(first, t1), _mm512_shuffle_i64x2::<UPPER>(t2, t3)];
+    [
+        _mm512_shuffle_i64x2::<EVEN>(ab[0], ab[1]),
+        _mm512_shuffle_i64x2::<ODD>(ab[0], ab[1]),
+        _mm512_shuffle_i64x2::<EVEN>(cd[0], cd[1]),
+        _mm512_shuffle_i64x2::<ODD>(cd[0], cd[1]),
+    ]
+}
+
 /// `L` lines abreast, from `index` on.
 #[inline]
 #[target_feature(enable = "avx512f,vaes")]
 fn crypt<D: Direction, const L: usize, const N: usize>(
     keys: &[__m512i; N],
-    first: &[[u8; BLOCK_BYTES]; L],
+    tweaks: &[__m512i; L],
     run: &mut impl LineRun<D>,
     index: usize,
 ) {
-    let mut tweaks = [_mm512_setzero_si512(); L];
-    let mut state = tweaks;
+    let mut state = [_mm512_setzero_si512(); L];
     for slot in 0..L {
-        tweaks[slot] = line_tweaks(load(&first[slot]));
         let source = load_zmm(D::bytes(run.source(index + slot)));
         state[slot] = _mm512_xor_si512(_mm512_xor_si512(source, keys[0]), tweaks[slot]);
     }
@@ -233,26 +271,33 @@ fn mixed<D: Direction, const N: usize>(keys: [&aesni::Schedules<N>; ABREAST], ru
 #[target_feature(enable = "avx512f,vaes")]
 fn run<D: Direction, const N: usize>(keys: &aesni::Schedules<N>, run: &mut impl LineRun<D>) {
     let lines = run.len();
-    debug_assert!(lines <= RUN_LINES);
-    let mut buffer = Tweaks([0; RUN_LINES * BLOCK_BYTES]);
+    assert!(lines <= RUN_LINES);
+    let mut first = [_mm512_setzero_si512(); RUN_LINES / BLOCKS_PER_LINE];
+    let slots = &mut first[..lines.div_ceil(BLOCKS_PER_LINE)];
     let tweak_keys = broadcast(&keys.tweak);
-    let (units, _) = buffer.0.as_chunks_mut::<LINE_BYTES>();
-    let (groups, _) = units.as_chunks_mut::<ABREAST>();
-    for (group, first) in groups[..lines.div_ceil(ABREAST * BLOCKS_PER_LINE)].iter_mut().enumerate() {
-        let tweaks = first_tweaks(&tweak_keys, run, group * ABREAST * BLOCKS_PER_LINE);
-        for (blocks, first) in tweaks.into_iter().zip(first) {
-            store_zmm(blocks, first);
-        }
+    let (groups, rest) = slots.as_chunks_mut::<ABREAST>();
+    let mut index = 0;
+    for group in groups {
+        *group = first_tweaks(&tweak_keys, run, index);
+        index += ABREAST * BLOCKS_PER_LINE;
+    }
+    for slot in rest {
+        [*slot] = first_tweaks(&tweak_keys, run, index);
+        index += BLOCKS_PER_LINE;
     }
 
     let data_keys = broadcast(keys.data::<D>());
-    let (first, _) = buffer.0.as_chunks::<BLOCK_BYTES>();
-    let (fours, rest) = first[..lines].as_chunks::<ABREAST>();
-    for (index, first) in fours.iter().enumerate() {
-        crypt(&data_keys, first, run, index * ABREAST);
-    }
-    for (index, first) in rest.iter().enumerate() {
-        crypt(&data_keys, std::array::from_ref(first), run, lines - rest.len() + index);
+    for (four, first) in slots.iter().enumerate() {
+        let tweaks = four_line_tweaks(*first);
+        let index = four * ABREAST;
+        match lines - index {
+            ABREAST.. => crypt(&data_keys, &tweaks, run, index),
+            rest => {
+                for (index, tweaks) in (index..).zip(&tweaks[..rest]) {
+                    crypt(&data_keys, std::array::from_ref(tweaks), run, index);
+                }
+            }
+        }
     }
 }
 
@@ -270,7 +315,7 @@ mod tests {
             let block = first.to_le_bytes();
             let mut line = [0; LINE_BYTES];
             // SAFETY: the host has `avx512f`, as checked above.
-            unsafe { store_zmm(line_tweaks(load(&block)), &mut line) };
+            unsafe { store_zmm(line_tweaks(aesni::load(&block)), &mut line) };
             let expected = tweak::line_tweaks(&block.into()).map(u128::to_le_bytes);
             assert_eq!(line, *expected.as_flattened(), "{first:#x}");
         }

@@ -103,6 +103,11 @@ impl<D: Direction> LineRun<D> for Contiguous<'_, D> {
     }
 
     #[inline(always)]
+    fn neighbours_from(&self) -> Option<u64> {
+        Some(self.first_dun)
+    }
+
+    #[inline(always)]
     fn source(&self, index: usize) -> &D::Source {
         &self.source[index]
     }
