@@ -13,6 +13,8 @@ use std::arch::x86_64::{
     _mm512_storeu_si512, _mm512_xor_si512,
 };
 
+use std::mem::MaybeUninit;
+
 use crate::aesni;
 use crate::direction::Direction;
 use crate::line::LINE_BYTES;
@@ -272,22 +274,25 @@ fn mixed<D: Direction, const N: usize>(keys: [&aesni::Schedules<N>; ABREAST], ru
 fn run<D: Direction, const N: usize>(keys: &aesni::Schedules<N>, run: &mut impl LineRun<D>) {
     let lines = run.len();
     assert!(lines <= RUN_LINES);
-    let mut first = [_mm512_setzero_si512(); RUN_LINES / BLOCKS_PER_LINE];
+    // Cleared, it would cost a short run as much as its encryption.
+    let mut first = [const { MaybeUninit::uninit() }; RUN_LINES / BLOCKS_PER_LINE];
     let slots = &mut first[..lines.div_ceil(BLOCKS_PER_LINE)];
     let tweak_keys = broadcast(&keys.tweak);
     let (groups, rest) = slots.as_chunks_mut::<ABREAST>();
     let mut index = 0;
     for group in groups {
-        *group = first_tweaks(&tweak_keys, run, index);
+        *group = first_tweaks::<D, ABREAST, N>(&tweak_keys, run, index).map(MaybeUninit::new);
         index += ABREAST * BLOCKS_PER_LINE;
     }
     for slot in rest {
-        [*slot] = first_tweaks(&tweak_keys, run, index);
+        *slot = first_tweaks::<D, 1, N>(&tweak_keys, run, index).map(MaybeUninit::new)[0];
         index += BLOCKS_PER_LINE;
     }
+    // SAFETY: the two loops have written every slot.
+    let first: &[__m512i] = unsafe { slots.assume_init_ref() };
 
     let data_keys = broadcast(keys.data::<D>());
-    for (four, first) in slots.iter().enumerate() {
+    for (four, first) in first.iter().enumerate() {
         let tweaks = four_line_tweaks(*first);
         let index = four * ABREAST;
         match lines - index {
