@@ -33,7 +33,7 @@ const BLOCKS: usize = YMM_BYTES / BLOCK_BYTES;
 const ABREAST: usize = 8;
 
 /// Lines whose data go abreast.
-const LINES_ABREAST: usize = ABREAST / PER_LINE;
+pub(crate) const LINES_ABREAST: usize = ABREAST / PER_LINE;
 
 /// Lines whose tweaks go abreast.
 const TWEAKS_ABREAST: usize = ABREAST * BLOCKS;
@@ -71,6 +71,14 @@ impl<const N: usize> Schedules<N> {
     pub(crate) fn line<D: Direction>(&self, dun: u64, source: &D::Source, target: &mut D::Target) {
         // SAFETY: the host has `aes`, `avx2` and `vaes`, or `self` would not exist.
         unsafe { line::<D, N>(&self.0, dun, D::bytes(source), D::bytes_mut(target)) }
+    }
+
+    /// A line under each of four keys, abreast.
+    #[inline(always)]
+    pub(crate) fn mixed<D: Direction>(keys: [&Self; LINES_ABREAST], lines: &mut impl LineRun<D>) {
+        assert_eq!(lines.len(), LINES_ABREAST, "a line for each key");
+        // SAFETY: the host has `aes`, `avx2` and `vaes`, or there would be no keys.
+        unsafe { mixed::<D, N>(keys.map(|key| &key.0), lines) }
     }
 
     /// Up to [`RUN_LINES`] lines.
@@ -229,6 +237,47 @@ fn run<D: Direction, const N: usize>(keys: &aesni::Schedules<N>, run: &mut impl 
             crypt_run::<D, 1, N>(keys, [*first], run, index);
             index += 1;
         }
+    }
+}
+
+/// Four lines, each under its own key: a round key comes from memory for two registers.
+#[target_feature(enable = "aes,avx2,vaes")]
+pub(crate) fn mixed<D: Direction, const N: usize>(
+    keys: [&aesni::Schedules<N>; LINES_ABREAST],
+    run: &mut impl LineRun<D>,
+) {
+    let duns = std::array::from_fn(|slot| run.dun(slot));
+    let first = aesni::first_tweaks_of(keys.map(|keys| &keys.tweak), duns);
+    let keys = keys.map(|keys| keys.data::<D>());
+    let key = |slot: usize, n: usize| _mm256_broadcastsi128_si256(keys[slot][n]);
+    let mut tweaks = [[_mm256_setzero_si256(); PER_LINE]; LINES_ABREAST];
+    let mut state = tweaks;
+    for slot in 0..LINES_ABREAST {
+        tweaks[slot] = line_tweaks(first[slot]);
+        state[slot] = load_line(D::bytes(run.source(slot)));
+        for (blocks, tweak) in state[slot].iter_mut().zip(tweaks[slot]) {
+            *blocks = _mm256_xor_si256(_mm256_xor_si256(*blocks, key(slot, 0)), tweak);
+        }
+    }
+    for n in 1..N - 1 {
+        for (slot, line) in state.iter_mut().enumerate() {
+            let key = key(slot, n);
+            for blocks in line {
+                *blocks =
+                    if D::DECRYPTS { _mm256_aesdec_epi128(*blocks, key) } else { _mm256_aesenc_epi128(*blocks, key) };
+            }
+        }
+    }
+    for slot in 0..LINES_ABREAST {
+        for (blocks, tweak) in state[slot].iter_mut().zip(tweaks[slot]) {
+            let key = _mm256_xor_si256(key(slot, N - 1), tweak);
+            *blocks = if D::DECRYPTS {
+                _mm256_aesdeclast_epi128(*blocks, key)
+            } else {
+                _mm256_aesenclast_epi128(*blocks, key)
+            };
+        }
+        store_line(&state[slot], D::bytes_mut(run.target(slot)));
     }
 }
 

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+use std::arch::asm;
 use std::arch::x86_64::{
     __m128i, __m512i, _mm512_add_epi64, _mm512_aesdec_epi128, _mm512_aesdeclast_epi128, _mm512_aesenc_epi128,
     _mm512_aesenclast_epi128, _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_loadu_si512,
@@ -191,6 +192,26 @@ fn four_line_tweaks(first: __m512i) -> [__m512i; BLOCKS_PER_LINE] {
     ]
 }
 
+/// No instruction. The compiler does not know what is in the registers afterwards, so it cannot put the rounds of one line
+/// after those of another, as it likes to: the processor looks ahead too little to bring them together again.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn keep_abreast<const L: usize>(state: &mut [__m512i; L]) {
+    if let [a, b, c, d] = &mut state[..] {
+        // SAFETY: a comment, which leaves every register and all memory as they are.
+        unsafe {
+            asm!(
+                "/* {0} {1} {2} {3} */",
+                inout(zmm_reg) * a,
+                inout(zmm_reg) * b,
+                inout(zmm_reg) * c,
+                inout(zmm_reg) * d,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+    }
+}
+
 /// `L` lines abreast, from `index` on.
 #[inline]
 #[target_feature(enable = "avx512f,vaes")]
@@ -210,6 +231,7 @@ fn crypt<D: Direction, const L: usize, const N: usize>(
             *blocks =
                 if D::DECRYPTS { _mm512_aesdec_epi128(*blocks, *key) } else { _mm512_aesenc_epi128(*blocks, *key) };
         }
+        keep_abreast(&mut state);
     }
     for slot in 0..L {
         let key = _mm512_xor_si512(keys[N - 1], tweaks[slot]);
@@ -260,6 +282,7 @@ fn mixed<D: Direction, const N: usize>(keys: [&aesni::Schedules<N>; ABREAST], ru
             let key = key(slot, n);
             *blocks = if D::DECRYPTS { _mm512_aesdec_epi128(*blocks, key) } else { _mm512_aesenc_epi128(*blocks, key) };
         }
+        keep_abreast(&mut state);
     }
     for slot in 0..ABREAST {
         let key = _mm512_xor_si512(key(slot, N - 1), tweaks[slot]);

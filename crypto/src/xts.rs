@@ -258,15 +258,22 @@ impl XtsKey {
 }
 
 /// Lines that can go abreast although each has a key of its own.
-#[cfg(target_arch = "x86_64")]
-pub(crate) const MIXED: usize = vaes512::ABREAST;
-#[cfg(not(target_arch = "x86_64"))]
 pub(crate) const MIXED: usize = 4;
+#[cfg(target_arch = "x86_64")]
+const _: () = assert!(MIXED == vaes256::LINES_ABREAST && MIXED == vaes512::ABREAST);
 
 /// A line under each of the keys. False, and nothing done, where no kernel has them go abreast.
 pub(crate) fn mixed<D: Direction>(keys: [&XtsKey; MIXED], run: &mut impl LineRun<D>) -> bool {
     #[cfg(target_arch = "x86_64")]
     match keys.map(|key| &key.0) {
+        [Keyed::Ymm128(a), Keyed::Ymm128(b), Keyed::Ymm128(c), Keyed::Ymm128(d)] => {
+            vaes256::Schedules::mixed([a, b, c, d], run);
+            return true;
+        }
+        [Keyed::Ymm256(a), Keyed::Ymm256(b), Keyed::Ymm256(c), Keyed::Ymm256(d)] => {
+            vaes256::Schedules::mixed([a, b, c, d], run);
+            return true;
+        }
         [Keyed::Zmm128(a), Keyed::Zmm128(b), Keyed::Zmm128(c), Keyed::Zmm128(d)] => {
             vaes512::Schedules::mixed([a, b, c, d], run);
             return true;
