@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)]
 
+use std::arch::asm;
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_setzero_si128, _mm256_aesdec_epi128, _mm256_aesdeclast_epi128, _mm256_aesenc_epi128,
     _mm256_aesenclast_epi128, _mm256_blend_epi32, _mm256_broadcastsi128_si256, _mm256_castsi256_si128,
@@ -143,6 +144,29 @@ fn line_tweaks(first: __m128i) -> Blocks {
     })
 }
 
+/// No instruction: the compiler cannot put the rounds of one line after those of another; see the kernel for ZMM registers.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn keep_abreast<const L: usize>(state: &mut [Blocks; L]) {
+    if let [a, b, c, d, e, f, g, h] = state.as_flattened_mut() {
+        // SAFETY: a comment, which leaves every register and all memory as they are.
+        unsafe {
+            asm!(
+                "/* {0} {1} {2} {3} {4} {5} {6} {7} */",
+                inout(ymm_reg) * a,
+                inout(ymm_reg) * b,
+                inout(ymm_reg) * c,
+                inout(ymm_reg) * d,
+                inout(ymm_reg) * e,
+                inout(ymm_reg) * f,
+                inout(ymm_reg) * g,
+                inout(ymm_reg) * h,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+    }
+}
+
 /// `L` lines abreast, from their first tweaks; in place.
 #[inline]
 #[target_feature(enable = "avx2,vaes")]
@@ -267,6 +291,7 @@ pub(crate) fn mixed<D: Direction, const N: usize>(
                     if D::DECRYPTS { _mm256_aesdec_epi128(*blocks, key) } else { _mm256_aesenc_epi128(*blocks, key) };
             }
         }
+        keep_abreast(&mut state);
     }
     for slot in 0..LINES_ABREAST {
         for (blocks, tweak) in state[slot].iter_mut().zip(tweaks[slot]) {
