@@ -8,11 +8,10 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{
-    __m128i, __m256i, _mm_setzero_si128, _mm256_aesdec_epi128, _mm256_aesdeclast_epi128, _mm256_aesenc_epi128,
-    _mm256_aesenclast_epi128, _mm256_blend_epi32, _mm256_broadcastsi128_si256, _mm256_castsi256_si128,
-    _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_permutevar8x32_epi32, _mm256_set_epi32, _mm256_set_epi64x,
-    _mm256_setzero_si256, _mm256_shuffle_epi32, _mm256_sllv_epi64, _mm256_srlv_epi64, _mm256_storeu_si256,
-    _mm256_xor_si256,
+    __m128i, __m256i, _mm256_aesdec_epi128, _mm256_aesdeclast_epi128, _mm256_aesenc_epi128, _mm256_aesenclast_epi128,
+    _mm256_blend_epi32, _mm256_broadcastsi128_si256, _mm256_castsi256_si128, _mm256_extracti128_si256,
+    _mm256_loadu_si256, _mm256_permutevar8x32_epi32, _mm256_set_epi32, _mm256_set_epi64x, _mm256_setzero_si256,
+    _mm256_shuffle_epi32, _mm256_sllv_epi64, _mm256_srlv_epi64, _mm256_storeu_si256, _mm256_xor_si256,
 };
 
 use crate::aesni;
@@ -214,14 +213,25 @@ fn line<D: Direction, const N: usize>(
     store_line(&state[0], target);
 }
 
-/// E_K2 of data-unit numbers: the first tweaks of their lines.
+/// E_K2 of the data-unit numbers of lines `index` and up: their first tweaks. Beyond the end of the run they are those of
+/// other lines.
 #[inline]
 #[target_feature(enable = "avx2,vaes")]
-fn first_tweaks<const N: usize>(keys: &[__m128i; N], duns: &[u64; TWEAKS_ABREAST]) -> [__m128i; TWEAKS_ABREAST] {
+fn first_tweaks<D: Direction, const G: usize, const N: usize>(
+    keys: &[__m128i; N],
+    run: &impl LineRun<D>,
+    index: usize,
+) -> [[__m128i; BLOCKS]; G] {
     let key = |n: usize| _mm256_broadcastsi128_si256(keys[n]);
-    let (pairs, _) = duns.as_chunks::<BLOCKS>();
-    let mut state = [_mm256_setzero_si256(); ABREAST];
-    for (blocks, [even, odd]) in state.iter_mut().zip(pairs) {
+    let last = run.len() - 1;
+    let mut state = [_mm256_setzero_si256(); G];
+    for (group, blocks) in state.iter_mut().enumerate() {
+        let index = index + group * BLOCKS;
+        let [even, odd] = match run.neighbours_from() {
+            Some(first) => [0, 1].map(|slot| first.wrapping_add(index as u64 + slot)),
+            None => [0, 1].map(|slot| run.dun((index + slot).min(last))),
+        };
+        // Put together in registers: what is stored in pieces and loaded whole waits for the stores.
         let units = _mm256_set_epi64x(0, odd.cast_signed(), 0, even.cast_signed());
         *blocks = _mm256_xor_si256(units, key(0));
     }
@@ -231,35 +241,34 @@ fn first_tweaks<const N: usize>(keys: &[__m128i; N], duns: &[u64; TWEAKS_ABREAST
             *blocks = _mm256_aesenc_epi128(*blocks, key);
         }
     }
-    let mut first = [_mm_setzero_si128(); TWEAKS_ABREAST];
-    let (pairs, _) = first.as_chunks_mut::<BLOCKS>();
-    for (blocks, pair) in state.into_iter().zip(pairs) {
+    state.map(|blocks| {
         let blocks = _mm256_aesenclast_epi128(blocks, key(N - 1));
-        *pair = [_mm256_castsi256_si128(blocks), _mm256_extracti128_si256::<1>(blocks)];
-    }
-    first
+        [_mm256_castsi256_si128(blocks), _mm256_extracti128_si256::<1>(blocks)]
+    })
 }
 
 #[target_feature(enable = "avx2,vaes")]
 fn run<D: Direction, const N: usize>(keys: &aesni::Schedules<N>, run: &mut impl LineRun<D>) {
     let lines = run.len();
     debug_assert!(lines <= RUN_LINES);
-    for group in (0..lines).step_by(TWEAKS_ABREAST) {
-        let count = TWEAKS_ABREAST.min(lines - group);
-        let mut duns = [0; TWEAKS_ABREAST];
-        for (slot, dun) in duns[..count].iter_mut().enumerate() {
-            *dun = run.dun(group + slot);
-        }
-        let first = first_tweaks(&keys.tweak, &duns);
-        let (fours, rest) = first[..count].as_chunks::<LINES_ABREAST>();
-        let mut index = group;
-        for first in fours {
+    let mut index = 0;
+    while lines - index >= TWEAKS_ABREAST {
+        let first = first_tweaks::<D, ABREAST, N>(&keys.tweak, run, index);
+        for first in first.as_flattened().as_chunks::<LINES_ABREAST>().0 {
             crypt_run::<D, LINES_ABREAST, N>(keys, *first, run, index);
             index += LINES_ABREAST;
         }
-        for first in rest {
-            crypt_run::<D, 1, N>(keys, [*first], run, index);
-            index += 1;
+    }
+    while index < lines {
+        let first = first_tweaks::<D, { LINES_ABREAST / BLOCKS }, N>(&keys.tweak, run, index);
+        if let Some(first) = first.as_flattened().first_chunk().filter(|_| lines - index >= LINES_ABREAST) {
+            crypt_run::<D, LINES_ABREAST, N>(keys, *first, run, index);
+            index += LINES_ABREAST;
+        } else {
+            for first in &first.as_flattened()[..lines - index] {
+                crypt_run::<D, 1, N>(keys, [*first], run, index);
+                index += 1;
+            }
         }
     }
 }
