@@ -23,7 +23,8 @@ const CODEGEN: &[&str] = &[
     "codegen-units=1",
     "embed-bitcode=yes",
     "force-unwind-tables=no",
-    "strip=symbols",
+    // Function names stay, for reports about the guest (docs/symbols.md).
+    "strip=debuginfo",
     "link-arg=-nostdlib",
     "link-arg=-static",
     "link-arg=-no-pie",

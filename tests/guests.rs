@@ -140,8 +140,17 @@ fn a_processor_that_nothing_can_wake_ends_with_status_6() {
     assert!(enabled.stderr.contains("HLT with no timer armed"), "{}", enabled.stderr);
 }
 
+/// Ways to INIT: port 92H, the reset control register without SYS_RST, the keyboard controller's reset line.
+const INITS: [(u32, u32); 3] = [(0x92, 1), (RESET_CONTROL, 4), (0x64, 0xFE)];
+
 #[test]
 fn a_reset_boots_again_or_ends_with_status_8() {
+    for (port, value) in INITS.into_iter().chain([(RESET_CONTROL, HARD_RESET)]) {
+        reset_by(port, value);
+    }
+}
+
+fn reset_by(port: u32, value: u32) {
     // CMOS RAM survives a reset: the second boot ends the run.
     let code = |a: &mut CodeAssembler| {
         let mut second = a.create_label();
@@ -152,7 +161,7 @@ fn a_reset_boots_again_or_ends_with_status_8() {
         a.je(second)?;
         a.mov(al, 0x55)?;
         a.out(0x71u32, al)?;
-        out8(a, RESET_CONTROL, HARD_RESET)?;
+        out8(a, port, value)?;
         a.set_label(&mut second)?;
         end(a, 0x10)
     };
@@ -163,6 +172,78 @@ fn a_reset_boots_again_or_ends_with_status_8() {
     let run = boot(code, &["-no-reboot"]);
     assert_eq!(run.status, 8, "{}", run.stderr);
     assert_eq!(run.stdout, "boot.\n");
+}
+
+#[test]
+fn init_keeps_caches_and_memory_encryption_and_the_bios_jumps_through_40_67() {
+    const WITNESS: u32 = 0x6_0000;
+    const REAL_MODE: u32 = 0x5_0000;
+    let mut real = CodeAssembler::new(16).unwrap();
+    let mut code = || -> Code {
+        let a = &mut real;
+        let mut bad = a.create_label();
+        let mut end = a.create_label();
+        a.mov(ax, (WITNESS >> 4) as i32)?;
+        a.mov(ds, ax)?;
+        // The store before INIT is there.
+        a.cmp(byte_ptr(0), 0x5A)?;
+        a.jne(bad)?;
+        // IA32_TME_ACTIVATE is enabled and locked as before.
+        a.mov(ecx, 0x982)?;
+        a.rdmsr()?;
+        a.and(al, 3)?;
+        a.cmp(al, 3)?;
+        a.jne(bad)?;
+        // It was never written back.
+        a.invd()?;
+        a.cmp(byte_ptr(0), 0x11)?;
+        a.jne(bad)?;
+        a.mov(eax, 0x10)?;
+        a.jmp(end)?;
+        a.set_label(&mut bad)?;
+        a.mov(eax, 1)?;
+        a.set_label(&mut end)?;
+        a.mov(dx, DEBUG_EXIT as i32)?;
+        a.out(dx, eax)
+    };
+    code().unwrap();
+    let mut real = real.assemble(0).unwrap();
+    real.resize(real.len().next_multiple_of(8), 0x90);
+    for (port, value) in INITS {
+        let code = |a: &mut CodeAssembler| {
+            for (n, bytes) in real.chunks_exact(8).enumerate() {
+                a.mov(rax, u64::from_le_bytes(bytes.try_into().unwrap()))?;
+                a.mov(qword_ptr(u64::from(REAL_MODE) + 8 * n as u64), rax)?;
+            }
+            a.mov(dword_ptr(0x467), (REAL_MODE << 12) as i32)?;
+            a.mov(byte_ptr(u64::from(WITNESS)), 0x11)?;
+            a.wbinvd()?;
+            a.mov(byte_ptr(u64::from(WITNESS)), 0x5A)?;
+            out8(a, 0x70, 0x0F)?;
+            out8(a, 0x71, 0x0A)?;
+            out8(a, port, value)?;
+            end(a, 2)
+        };
+        for options in [&[][..], &["-no-reboot", "-d", "mktme,int"]] {
+            let run = boot(code, options);
+            assert_eq!(run.status, 0, "{port:#x}: {}", run.stderr);
+            assert!(!run.stderr.contains("resets"), "{}", run.stderr);
+            let logged = run.stderr.lines().any(|l| l.starts_with("reset: ") && l.ends_with(" INIT"));
+            assert_eq!(logged, !options.is_empty(), "{}", run.stderr);
+        }
+    }
+}
+
+#[test]
+fn an_unlocked_982h_is_reported_when_the_operating_system_starts() {
+    const LINE: &str = "mktme: before 0: IA32_TME_ACTIVATE not locked when the operating system starts";
+    for (setting, unlocked) in [("unlocked", true), ("off", false), ("on", false)] {
+        let run = boot(|a| end(a, 0x10), &["--tme", setting, "-d", "mktme"]);
+        assert_eq!(run.status, 0);
+        assert_eq!(run.stderr.lines().filter(|line| *line == LINE).count(), usize::from(unlocked), "{}", run.stderr);
+    }
+    let run = boot(|a| end(a, 0x10), &["--tme-profile", "none", "-d", "mktme"]);
+    assert!(!run.stderr.contains("not locked"), "{}", run.stderr);
 }
 
 #[test]

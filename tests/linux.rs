@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::linux::{assert_healthy, boot, kit, tme_lines};
+use common::linux::{assert_healthy, boot, boot_with, kit, long, tme_lines};
 use common::{Scratch, emu};
 use std::process::Command;
 
@@ -125,4 +125,49 @@ fn two_boots_are_identical_and_so_is_one_without_the_fast_path() {
     let first = state(&[]);
     assert_eq!(first, state(&[]));
     assert_eq!(first, state(&["--no-fast-path"]));
+}
+
+/// Instructions of the short boot: decompression, early memory set-up and the first drivers.
+const SHORT_BOOT: &str = "icount:150M";
+
+#[test]
+fn the_fast_path_changes_no_state_in_any_cache_model() {
+    let Some(kit) = kit() else { return };
+    // The long form is the whole workload, to the power-off.
+    let (append, until, status) =
+        if long() { ("guest.run=workload", "console:GUEST-DONE", 12) } else { ("", SHORT_BOOT, 10) };
+    let mut models = Vec::new();
+    for cache in ["exact", "lazy", "off"] {
+        let [with, without] = ["on", "off"].map(|fast| {
+            let options = ["--state-hash", "--until", until, "--cache", cache, "--fast-path", fast];
+            let run = boot(kit, append, &options);
+            assert_eq!(run.status, status, "{}", run.stderr);
+            run.state()
+        });
+        assert_eq!(with, without, "--cache {cache}");
+        models.push(with);
+    }
+    models.dedup();
+    assert_eq!(models.len(), 3, "what is in the cache is part of the state");
+}
+
+/// Where Linux boots, and from where on it is too little: docs/boot.md, "Memory sizes".
+#[test]
+fn the_kernel_boots_with_71_mib_and_8_gib_and_is_refused_where_it_cannot_unpack() {
+    let Some(kit) = kit() else { return };
+    let initrd = kit.path("initramfs.cpio");
+    for memory in ["71M", "8G"] {
+        let run = boot_with(kit, &initrd, memory, "guest.run=report", &[]);
+        assert_healthy(&run);
+        assert_eq!(tme_lines(&run).len(), 3, "{memory}");
+        assert!(run.stdout.contains("GUEST-DONE"), "{memory}");
+    }
+    let run = boot_with(kit, &initrd, "64M", "", &[]);
+    assert_eq!((run.status, run.stdout.as_str()), (2, ""));
+    let message = "does not fit into 64 MiB of RAM; accepted: at least 68 MiB\n";
+    assert!(
+        run.stderr.starts_with("mktme-emu: -m: the kernel occupies ") && run.stderr.ends_with(message),
+        "{}",
+        run.stderr
+    );
 }

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::linux::{Kit, assert_healthy, boot, kit, long, plain_kit, tme_lines};
+use common::linux::{Kit, assert_healthy, boot, boot_with, kit, long, plain_kit, tme_lines};
 use common::{Run, emu};
 
 /// `detect_tme_early()` of Linux 6.1 (MK-134, MK-136, MK-137).
@@ -140,6 +140,11 @@ fn plain_kernel() {
     }
     for profile in [DEFAULT, CLIENT4, SERVER6, SERVER7, TME_ONLY] {
         check_profile(kit, &profile);
+    }
+    for memory in ["83M", "8G"] {
+        let run = boot_with(kit, &kit.path("initramfs.cpio"), memory, "guest.run=report", &[]);
+        assert_healthy(&run);
+        assert!(run.stdout.contains("GUEST-DONE"), "{memory}");
     }
     check(kit, &["--tme-profile", "none"], &[], 46);
 }

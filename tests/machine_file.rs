@@ -16,6 +16,56 @@ fn the_machine_shown_is_a_machine_file_of_itself() {
     assert_eq!(emu(["--machine", &file, "--machine-show"]).stdout, shown.stdout);
 }
 
+/// Every key of the file that is not the default, as an option; `_` and `-` are the only difference in the names.
+#[test]
+fn every_key_of_the_machine_file_is_an_option() {
+    let options = [
+        ("memory", "128M", "\"128M\""),
+        ("tme_profile", "server7", "\"server7\""),
+        ("tme", "bypass", "\"bypass\""),
+        ("keyid_bits", "5", "5"),
+        ("tme_exclude", "0x1000000,16M", "\"0x1000000,0x1000000\""),
+        ("locked_write", "ignore", "\"ignore\""),
+        ("pconfig_legacy_codes", "on", "true"),
+        ("tdx_partition", "on", "true"),
+        ("pconfig_latency", "1K", "1000"),
+        ("busy_rate", "0.25", "0.25"),
+        ("entropy_fail_rate", "1e-3", "0.001"),
+        ("core_override", "0x0005000400000003", "0x0005000400000003"),
+        ("packages", "2", "2"),
+        ("cache", "lazy", "\"lazy\""),
+        ("cache_size", "96K", "\"96K\""),
+        ("cache_ways", "12", "12"),
+        ("evict_rate", "0.000001", "0.000001"),
+        ("prefetch", "1", "1"),
+        ("wb_order", "seeded", "\"seeded\""),
+        ("dma_device", "on", "true"),
+        ("seed", "7", "7"),
+        ("ips", "1M", "1000000"),
+        ("fast_path", "off", "false"),
+    ];
+    let dashed = |name: &str| format!("--{}", name.replace('_', "-"));
+    let arguments = options.iter().flat_map(|(name, value, _)| [dashed(name), (*value).to_owned()]);
+    let shown = emu(std::iter::once("--machine-show".to_owned()).chain(arguments));
+    assert_eq!(shown.status, 0, "{}", shown.stderr);
+    let lines = shown.stdout.lines().filter(|line| !line.is_empty() && !line.starts_with("# "));
+    let expected: Vec<String> = options.iter().map(|(name, _, value)| format!("{name} = {value}")).collect();
+    let mut lines: Vec<&str> = lines.collect();
+    lines.sort_unstable();
+    let mut sorted: Vec<&str> = expected.iter().map(String::as_str).collect();
+    sorted.sort_unstable();
+    assert_eq!(lines, sorted);
+    let help = emu(["--help"]).stdout;
+    for (name, _, _) in options {
+        assert!(help.contains(&dashed(name)), "{name}");
+        assert!(include_str!("../docs/machine-file.md").contains(&format!("| `{name}` |")), "{name}");
+    }
+    for (option, value) in [("busy-rate", "2"), ("packages", "9"), ("locked-write", "no"), ("core-override", "x")] {
+        let run = emu([format!("--{option}"), value.to_owned()]);
+        assert!(run.status == 2 && run.stderr.contains("accepted: "), "{option}: {}", run.stderr);
+    }
+}
+
 #[test]
 fn options_override_the_machine_file() {
     let scratch = Scratch::new();
@@ -42,6 +92,24 @@ fn the_machine_file_makes_the_machine() {
 }
 
 #[test]
+fn the_bios_activates_every_package() {
+    let scratch = Scratch::new();
+    let dump = scratch.path("dram").display().to_string();
+    // The ACPI tables lie at the end of RAM, in the last package.
+    for (setting, clear) in [("on", false), ("off", true)] {
+        let run = emu(["--packages", "4", "-m", "64M", "--tme", setting, "--dump-dram", &dump, "--until", "icount:0"]);
+        assert_eq!(run.status, 10, "{}", run.stderr);
+        let dram = std::fs::read(&dump).unwrap();
+        let table = dram[48 << 20..].windows(4).any(|bytes| bytes == b"FACP");
+        assert_eq!(table, clear, "--tme {setting}");
+    }
+    let run = emu(["--packages", "8", "--tme-exclude", "32M,32M", "-d", "mktme", "--no-summary"]);
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let activations = run.stderr.lines().filter(|line| line.ends_with("locked, new TME key")).count();
+    assert_eq!((activations, run.stderr.contains("packages disagree")), (8, false), "{}", run.stderr);
+}
+
+#[test]
 fn mistakes_name_the_file_the_line_and_what_is_accepted() {
     let scratch = Scratch::new();
     for (text, message) in [
@@ -61,6 +129,13 @@ fn mistakes_name_the_file_the_line_and_what_is_accepted() {
         ("tme_profile = 'client4'\nkeyid_bits = 5", "this processor has 4 KeyID bits"),
         ("cache_size = '100K'", "--cache-size: 102400 bytes with 16 ways"),
         ("memory = '9G'", "accepted:"),
+        ("haw_reduced = true", "line 1: haw_reduced: it shortens the host address width in the DMAR table"),
+        ("integrity = true", "line 1: integrity: memory integrity (MC-32) is not modelled"),
+        ("tme = 'off'\ntme_exclude = '0x1000000,16M'", "needs TME enabled"),
+        ("tme_profile = 'none'\ntme = 'on'", "this processor has no TME"),
+        ("tme_profile = 'tme-only'\nkeyid_bits = 1", "this processor has 0 KeyID bits"),
+        ("cache_ways = 3", "--cache-size: 1048576 bytes with 3 ways"),
+        ("core_override = '3'", "line 1: core_override = '3': accepted: a value of 982H"),
     ] {
         let file = scratch.file("machine.toml", text);
         let run = emu(["--machine", &file]);

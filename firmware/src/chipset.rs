@@ -3,7 +3,7 @@
 use crate::platform::BootCpu;
 
 /// 8259A pair (Intel 8259A datasheet, initialisation command words; ELCR: PIIX4 datasheet).
-mod pic {
+pub(crate) mod pic {
     pub const MASTER: u16 = 0x20;
     pub const MASTER_DATA: u16 = 0x21;
     pub const SLAVE: u16 = 0xA0;
@@ -20,6 +20,8 @@ mod pic {
     /// 8086 mode, normal end of interrupt.
     pub const ICW4: u32 = 0x01;
     pub const MASK_ALL: u32 = 0xFF;
+    /// OCW2: non-specific end of interrupt.
+    pub const EOI: u32 = 0x20;
     /// IRQ 9, the ACPI interrupt, is level-triggered.
     pub const ELCR2_IRQ9: u32 = 1 << 1;
 }

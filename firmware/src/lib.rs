@@ -5,7 +5,7 @@
 //! writes after TME activation reaches DRAM encrypted (MK specification, section 7.5 rule 1).
 //!
 //! Reading order: [`platform`] (the interface), [`setup`] (the menu, and what is refused), [`memory_map`] and [`e820`]
-//! (where RAM is), [`processor`] and [`tme`] (the TME sequence), [`mtrr`], [`chipset`], [`services`] (real mode), [`acpi`]. Then [`load`] (which
+//! (where RAM is), [`processor`] and [`tme`] (the TME sequence), [`mtrr`], [`chipset`], [`services`] (real mode), [`acpi`], [`init`] (INIT). Then [`load`] (which
 //! protocol an image speaks, and what all protocols share) and [`entry`] (the states in which images are entered); the
 //! protocols [`linux`], [`multiboot1`], [`multiboot2`], [`pvh`] and [`flat`]; the file formats [`bzimage`] and [`elf`].
 
@@ -17,6 +17,7 @@ pub mod elf;
 pub mod entry;
 pub mod error;
 pub mod flat;
+pub mod init;
 pub mod linux;
 pub mod load;
 pub mod log;
@@ -38,6 +39,7 @@ use processor::Processor;
 use tme::TmeState;
 
 pub use error::LoadError;
+pub use init::resume;
 pub use load::{BootInfo, Flat, ImageFormat, Images, Mode, Module, Protocol, boot};
 pub use log::BiosLog;
 pub use memory_map::{MemoryMap, MemoryMapError};

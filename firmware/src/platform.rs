@@ -26,6 +26,10 @@ pub trait BootCpu {
     fn enter(&mut self, state: EntryState);
     /// OUT of `size` (1, 2, 4) bytes.
     fn port_out(&mut self, port: u16, size: u8, value: u32);
+    /// IN of `size` (1, 2, 4) bytes.
+    fn port_in(&mut self, port: u16, size: u8) -> u32;
+    /// A far jump in real-address mode; nothing else changes.
+    fn jump_real16(&mut self, selector: u16, offset: u16);
 }
 
 /// GDTR or IDTR.

@@ -97,6 +97,9 @@ pub struct Config {
     pub wb_order: WbOrder,
     /// Probability that a fill is preceded by the eviction of some other line. Without effect on [`CacheModel::Off`].
     pub evict_rate: Rate,
+    /// Probability that a fill brings in the other line of its 128-byte pair as well, as the spatial prefetcher of Intel's
+    /// processors does: under the same KeyID, into a clean line. Without effect on [`CacheModel::Off`].
+    pub prefetch: Rate,
     /// Packages, 1 to [`PACKAGES_MAX`]. Each has its own TME state and encrypts an equal, contiguous part of RAM.
     pub packages: usize,
     /// Faults and delays of PCONFIG, the same for every package.
@@ -122,6 +125,7 @@ impl Default for Config {
             cache_ways: 16,
             wb_order: WbOrder::Ascending,
             evict_rate: Rate::NEVER,
+            prefetch: Rate::NEVER,
             packages: 1,
             knobs: Knobs::default(),
             seed: 0,

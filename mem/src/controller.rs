@@ -1,6 +1,6 @@
 //! The memory controller: turns transactions into cipher operations on DRAM. The only caller of the cipher.
 
-use crate::addr::{AddressLayout, BusAddr, KeyId, LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES, PAGE_SHIFT};
+use crate::addr::{AddressLayout, BusAddr, KeyId, LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES, PAGE_SHIFT, PhysAddr};
 use crate::dram::Dram;
 use crate::event::{Event, Events};
 use crate::fault::{Direction, Faults, Transfer, WritebackAction};
@@ -117,6 +117,7 @@ impl Controller {
     /// Reads and decrypts one line.
     pub(crate) fn read_line(&mut self, place: Place) -> PlainLine {
         self.note_keyid(place);
+        self.note_faults(place, Direction::Read);
         let (line, decrypted) = self.get_line(place);
         self.stats.count_decrypted(decrypted);
         line
@@ -135,6 +136,7 @@ impl Controller {
     /// Encrypts and writes one line, without reading its old contents (R4).
     pub(crate) fn write_line(&mut self, place: Place, line: &PlainLine) {
         self.note_keyid(place);
+        self.note_faults(place, Direction::Write);
         self.note_writer(place, 1);
         let encrypted = self.put_line(place, line);
         self.stats.count_encrypted(encrypted);
@@ -157,7 +159,12 @@ impl Controller {
         if let Some(faults) = &self.faults
             && self.late_write_backs
         {
-            match faults.write_back(self.layout().mem(place.address).line(), self.layout().keyid(place.address)) {
+            let (at, keyid) = (self.layout().mem(place.address).line(), self.layout().keyid(place.address));
+            let action = faults.write_back(at, keyid);
+            if action != WritebackAction::Pass {
+                self.push_event(Event::WritebackFault { line: at, keyid, action });
+            }
+            match action {
                 WritebackAction::Pass => {}
                 WritebackAction::Drop => return,
                 WritebackAction::Duplicate => self.write_line(place, line),
@@ -281,6 +288,26 @@ impl Controller {
             if keyid.0 > self.tme().max_keys() {
                 self.push_event(Event::KeyidBeyondMax { address: place.address, keyid });
             }
+        }
+    }
+
+    #[inline]
+    fn note_faults(&mut self, place: Place, direction: Direction) {
+        if self.faults.is_some() && self.events().enabled() {
+            self.record_faults(place, direction);
+        }
+    }
+
+    #[cold]
+    fn record_faults(&mut self, place: Place, direction: Direction) {
+        let Transfer { page, line: cells, dun } = self.transfer(place, direction);
+        let (line, write) = (self.layout().mem(place.address).line(), direction == Direction::Write);
+        if dun != self.dun(place) {
+            self.push_event(Event::TweakFault { line, write });
+        }
+        if (page, cells) != (place.page, place.line()) {
+            let start = self.map.page_address(page).0 + u64::from(cells) * LINE_BYTES as u64;
+            self.push_event(Event::DramAlias { line, cells: PhysAddr(start).line(), write });
         }
     }
 

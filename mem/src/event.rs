@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use x86::platform::ResetKind;
 
 use crate::addr::{BusAddr, KeyId, LineAddr};
+use crate::fault::WritebackAction;
+use crate::tme::KeyField;
 
 /// How a write of IA32_TME_ACTIVATE ended (MK specification section 3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,14 @@ pub enum Event {
     Activate { value: u64, outcome: ActivateOutcome },
     /// The package was reset.
     Reset { kind: ResetKind },
+    /// Fault hook `tweak_fault`: a line was encrypted (`write`) or decrypted with a wrong data unit number.
+    TweakFault { line: LineAddr, write: bool },
+    /// Fault hook `dram_alias`: a line went to or came from the cells of another.
+    DramAlias { line: LineAddr, cells: LineAddr, write: bool },
+    /// Fault hook `writeback_filter`: a write-back was lost or performed twice.
+    WritebackFault { line: LineAddr, keyid: KeyId, action: WritebackAction },
+    /// Fault hook `keytable_flip`: a bit of a package's key table changed.
+    KeytableFlip { package: usize, keyid: KeyId, field: KeyField, bit: u32 },
 }
 
 /// Events the queue holds before it drops new ones.

@@ -73,6 +73,12 @@ impl AddressMap {
         }
     }
 
+    /// The first address of a page of RAM, by its number.
+    pub(crate) const fn page_address(&self, page: u32) -> PhysAddr {
+        let at = (page as u64) << PAGE_SHIFT;
+        PhysAddr(if at < self.low_bytes { at } else { HIGH_BASE + (at - self.low_bytes) })
+    }
+
     /// Page number and line in the page; `None` outside RAM.
     #[inline(always)]
     pub(crate) const fn locate(&self, line: LineAddr) -> Option<(u32, u32)> {
@@ -105,6 +111,7 @@ mod tests {
             [(0, 0), (LOW_TOP_MAX - 1, 0xBFFFF), (HIGH_BASE, 0xC0000), (HIGH_BASE + 0x1FFF, 0xC0001)]
         {
             assert_eq!(map.page_index(PhysAddr(address)), Some(index));
+            assert_eq!(map.page_address(index), PhysAddr(address & !0xFFF));
         }
         assert_eq!(map.pages(), 0xC0002);
     }

@@ -456,7 +456,11 @@ impl Memory {
     pub fn keytable_flip(&mut self, package: usize, keyid: KeyId, field: KeyField, bit: u32) -> bool {
         self.observe_key_access();
         self.cache.expose_all(&mut self.controller);
-        self.controller.packages.get_mut(package).is_some_and(|tme| tme.flip_key(keyid, field, bit))
+        let flipped = self.controller.packages.get_mut(package).is_some_and(|tme| tme.flip_key(keyid, field, bit));
+        if flipped {
+            self.controller.push_event(Event::KeytableFlip { package, keyid, field, bit });
+        }
+        flipped
     }
 
     /// Reset of all packages (MK specification section 7.3): cold and warm invalidate the caches without write-back (MC-34),

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use mem::{KeyField, KeyId, PhysAddr, TweakFault, WritebackAction, WritebackFilter};
+use mem::{Event, KeyField, KeyId, Memory, PhysAddr, TweakFault, WritebackAction, WritebackFilter};
 
 const PA: u64 = 0x1000;
 
@@ -66,4 +66,45 @@ fn a_wrong_tweak_on_both_directions_is_invisible() {
     clflush(&mut mem, PA, 1);
     mem.clear_faults();
     assert_ne!(load(&mut mem, PA, 1), ramp());
+}
+
+/// The events so far; none remain.
+fn events(mem: &mut Memory) -> Vec<Event> {
+    std::iter::from_fn(|| mem.events_mut().take()).collect()
+}
+
+#[test]
+fn every_fault_that_takes_effect_is_an_event_and_one_that_does_not_is_none() {
+    let mut mem = keyed();
+    mem.events_mut().enable(true);
+    let (line, keyid) = (PhysAddr(PA).line(), KeyId(1));
+
+    // Writes only, so that the fill of the line is no event.
+    mem.faults_mut().tweak_fault = Some(TweakFault { xor_mask: 8, read: false, write: true });
+    store(&mut mem, PA, 1, &ramp());
+    assert_eq!(events(&mut mem), []);
+    clflush(&mut mem, PA, 1);
+    assert_eq!(events(&mut mem), [Event::TweakFault { line, write: true }]);
+
+    mem.clear_faults();
+    mem.faults_mut().dram_alias = Some(1 << 20);
+    load(&mut mem, PA, 1);
+    assert_eq!(events(&mut mem), [], "an address without the bit has its own cells");
+    let aliased = PhysAddr(PA | 1 << 20).line();
+    store(&mut mem, PA | 1 << 20, 1, &ramp());
+    clflush(&mut mem, PA | 1 << 20, 1);
+    assert_eq!(events(&mut mem), [false, true].map(|write| Event::DramAlias { line: aliased, cells: line, write }));
+
+    mem.clear_faults();
+    for action in [WritebackAction::Drop, WritebackAction::Duplicate, WritebackAction::Pass] {
+        mem.faults_mut().writeback_filter = Some(WritebackFilter { first: line, last: line, keyid: None, action });
+        store(&mut mem, PA, 1, &ramp());
+        clflush(&mut mem, PA, 1);
+        let expected = (action != WritebackAction::Pass).then_some(Event::WritebackFault { line, keyid, action });
+        assert_eq!(events(&mut mem), Vec::from_iter(expected));
+    }
+
+    let (field, bit) = (KeyField::K2, 127);
+    assert!(mem.keytable_flip(0, keyid, field, bit) && !mem.keytable_flip(0, KeyId(9), field, bit));
+    assert_eq!(events(&mut mem), [Event::KeytableFlip { package: 0, keyid, field, bit }]);
 }

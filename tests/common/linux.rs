@@ -65,6 +65,16 @@ pub fn plain_kit() -> Option<&'static Kit> {
     KIT.get_or_init(|| kit().and_then(|_| fetch("vmlinuz-amd64", "amd64"))).as_ref()
 }
 
+/// The initrd with the kernel module `mktme_demo` and its program, made once. `None`: likewise.
+pub fn module_initrd() -> Option<&'static str> {
+    static INITRD: OnceLock<Option<String>> = OnceLock::new();
+    let initrd = INITRD.get_or_init(|| {
+        kit()?;
+        Some(script("module.sh", &[], &[])?.join("module-initramfs.cpio").display().to_string())
+    });
+    initrd.as_deref()
+}
+
 /// Boots with `append` added to the command line.
 pub fn boot(kit: &Kit, append: &str, options: &[&str]) -> Run {
     boot_with(kit, &kit.path("initramfs.cpio"), MEMORY, append, options)

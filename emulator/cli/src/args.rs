@@ -1,11 +1,13 @@
 //! The options. QEMU's spellings where QEMU has the option.
 
 use crate::bench::args::BenchArgs;
+use crate::explore::ExploreArgs;
 use crate::help;
+use crate::sanitize::SanitizeArgs;
 use crate::value::{self, AesBackend, SerialSink, Until};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use firmware::{Exclude, TmeSetting};
-use mem::{CacheModel, TmeProfile, WbOrder};
+use mem::{CacheModel, LockedWrite, Rate, TmeProfile, WbOrder};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -41,6 +43,9 @@ enum Command {
     /// Measures the encryption datapath and the memory system, and models what a guest sees of them
     #[command(long_about = help::BENCH_ABOUT, after_help = help::BENCH_AFTER, max_term_width = 100)]
     Bench(Box<BenchArgs>),
+    /// Repeats a run under many seeds and cache policies, and tells which outcomes there are
+    #[command(long_about = help::EXPLORE_ABOUT, after_help = help::EXPLORE_AFTER, max_term_width = 100)]
+    Explore(ExploreArgs),
 }
 
 /// What is to be done.
@@ -49,6 +54,7 @@ pub enum Action {
     Run(Box<RunArgs>),
     Conformance(conformance::Args),
     Bench(Box<BenchArgs>),
+    Explore(ExploreArgs),
 }
 
 impl Cli {
@@ -58,6 +64,7 @@ impl Cli {
             Some(Command::Run(args)) => Action::Run(args),
             Some(Command::Conformance(args)) => Action::Conformance(args),
             Some(Command::Bench(args)) => Action::Bench(args),
+            Some(Command::Explore(args)) => Action::Explore(args),
             None => Action::Run(Box::new(self.run)),
         }
     }
@@ -164,6 +171,37 @@ pub struct RunArgs {
     #[arg(long, help_heading = help::BIOS)]
     pub quiet_bios: bool,
 
+    /// What a write to the locked IA32_TME_ACTIVATE does: gp, ignore [default: gp]
+    #[arg(long, value_name = "WHAT", value_parser = value::locked_write, hide_short_help = true, help_heading = help::KNOBS)]
+    pub locked_write: Option<LockedWrite>,
+    /// PCONFIG returns the error codes of old manuals instead of #GP [default: off]
+    #[arg(long, value_name = "SWITCH", value_enum, hide_possible_values = true, hide_short_help = true, help_heading = help::KNOBS)]
+    pub pconfig_legacy_codes: Option<Switch>,
+    /// IA32_TME_ACTIVATE[39:36] may reserve KeyIDs for TDX [default: off]
+    #[arg(long, value_name = "SWITCH", value_enum, hide_possible_values = true, hide_short_help = true, help_heading = help::KNOBS)]
+    pub tdx_partition: Option<Switch>,
+    /// Instructions for which the key table stays locked after PCONFIG [default: 0]
+    #[arg(long, value_name = "N", value_parser = value::count, hide_short_help = true, help_heading = help::KNOBS)]
+    pub pconfig_latency: Option<u64>,
+    /// How often PCONFIG finds the key table locked, 0 to 1 [default: 0]
+    #[arg(long, value_name = "RATE", value_parser = value::rate, hide_short_help = true, help_heading = help::KNOBS)]
+    pub busy_rate: Option<Rate>,
+    /// How often a draw for a random key fails, 0 to 1 [default: 0]
+    #[arg(long, value_name = "RATE", value_parser = value::rate, hide_short_help = true, help_heading = help::KNOBS)]
+    pub entropy_fail_rate: Option<Rate>,
+    /// Fault: what the processor takes for IA32_TME_ACTIVATE, in RDMSR and for 9FFH
+    #[arg(long, value_name = "VALUE", value_parser = value::msr_value, hide_short_help = true, help_heading = help::KNOBS)]
+    pub core_override: Option<u64>,
+    /// Packages with their own key tables and DRAM, 1 to 8; the processor is in the first [default: 1]
+    #[arg(long, value_name = "N", value_parser = value::packages, hide_short_help = true, help_heading = help::KNOBS)]
+    pub packages: Option<usize>,
+    /// How often a fill is preceded by an eviction of another line, 0 to 1 [default: 0]
+    #[arg(long, value_name = "RATE", value_parser = value::rate, hide_short_help = true, help_heading = help::KNOBS)]
+    pub evict_rate: Option<Rate>,
+    /// How often a fill brings in the other line of its 128-byte pair, 0 to 1 [default: 0]
+    #[arg(long, value_name = "RATE", value_parser = value::rate, hide_short_help = true, help_heading = help::KNOBS)]
+    pub prefetch: Option<Rate>,
+
     /// Serial port: stdio, file:PATH, none
     #[arg(long, value_name = "SINK", default_value = "stdio", help_heading = help::CONSOLE)]
     pub serial: SerialSink,
@@ -180,6 +218,9 @@ pub struct RunArgs {
     /// End the run at icount:N, pc:ADDRESS or console:REGEX; may be repeated
     #[arg(long, value_name = "CONDITION", action = ArgAction::Append, help_heading = help::END)]
     pub until: Vec<Until>,
+
+    #[command(flatten)]
+    pub sanitizer: SanitizeArgs,
 
     /// Write about these, comma-separated: int, mmu, mktme, exec, guest_errors
     #[arg(short = 'd', long = "debug", value_name = "ITEMS", value_enum, value_delimiter = ',', hide_possible_values = true, help_heading = help::REPORTS)]
@@ -204,7 +245,8 @@ pub fn accept_single_dashes(argv: impl IntoIterator<Item = OsString>) -> Vec<OsS
     let mut takes_value = BTreeMap::new();
     let cli = Cli::command();
     for arg in cli.get_arguments().chain(cli.get_subcommands().flat_map(clap::Command::get_arguments)) {
-        let value = arg.get_action().takes_values();
+        // A value that is optional comes with `=`.
+        let value = arg.get_action().takes_values() && !arg.is_require_equals_set();
         takes_value.extend(arg.get_long().map(|name| (format!("--{name}"), value)));
         takes_value.extend(arg.get_short().map(|name| (format!("-{name}"), value)));
     }
@@ -251,6 +293,14 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_page_on_the_command_line_names_every_option() {
+        let page = include_str!("../../../docs/cli.md");
+        for option in Cli::command().get_arguments().filter_map(|arg| arg.get_long()) {
+            assert!(page.contains(&format!("-{option}")), "--{option}");
+        }
     }
 
     #[test]

@@ -3,8 +3,10 @@
 pub const GUEST: &str = "Guest";
 pub const MACHINE: &str = "Machine";
 pub const BIOS: &str = "Memory encryption (BIOS menu)";
+pub const KNOBS: &str = "Knobs of the hardware model (docs/machine-file.md)";
 pub const CONSOLE: &str = "Console";
 pub const END: &str = "When to end";
+pub const SANITIZER: &str = "Alias sanitizer";
 pub const REPORTS: &str = "Logs and reports";
 pub const MEASUREMENT: &str = "Measurement";
 pub const MODEL: &str = "Latency model";
@@ -47,6 +49,25 @@ Exit statuses:
    2  bad usage or bad input: nothing was measured
   14  the host failed, for example a full disk";
 
+pub const EXPLORE_ABOUT: &str = "\
+Repeats a run under many seeds and cache policies, and tells which outcomes there are, how often, and the command line that \
+repeats each. An outcome is the exit status together with the console output. Whether a bug of aliased KeyIDs shows depends \
+on what is evicted when; this finds out. docs/explore.md says more.";
+
+pub const EXPLORE_AFTER: &str = "\
+Examples:
+  mktme-emu explore --seeds 20 -- run
+      The embedded guest with 20 seeds and 8 policies.
+  mktme-emu explore --outcome 'console:checksum (.*)' -- run -kernel vmlinuz -initrd test.cpio -no-reboot
+      Outcomes are told apart by what the guest prints after `checksum`.
+
+Exit statuses:
+   0  all runs had the same outcome
+   1  they had different ones
+   2  bad usage, or bad input of the run
+  14  the host failed
+  16  SIGINT, SIGTERM or SIGHUP; the table has the runs until then";
+
 pub const AFTER: &str = "Examples, keys and exit statuses: mktme-emu --help";
 
 pub const AFTER_LONG: &str = "\
@@ -79,6 +100,7 @@ Exit statuses:
   14  the host failed, for example a full disk
   16  SIGINT, SIGTERM or SIGHUP
   18  the guest ended well, but its --input script was not finished
+  20  --sanitize=stop: the guest broke a rule for KeyIDs
   (v << 1) | 1, always odd: the guest wrote v, other than 10H, to port F4H
 
 The serial port goes to standard output, port E9H (debug console) and everything else to standard error; --state-hash \

@@ -140,7 +140,6 @@ impl Terminal {
 
 fn type_in(machine: &mut Machine, bytes: &[u8]) {
     if !bytes.is_empty() {
-        let now = machine.cpu.now();
-        machine.chipset().push_serial_input(now, bytes);
+        machine.type_in(bytes);
     }
 }

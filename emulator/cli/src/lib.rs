@@ -2,11 +2,13 @@
 //!
 //! Reading order: [`args`] (what can be asked for) with [`value`] (how values are written) and [`help`], [`plan`] (what is
 //! checked before anything starts), [`session`] (the run), which uses [`console`], [`input`] with [`script`] and
-//! [`terminal`], [`log`] and [`progress`]; then [`outcome`] (how it ended, exit statuses) and [`summary`]. [`bench`] is another command.
+//! [`terminal`], [`log`], [`sanitize`] and [`progress`]; then [`outcome`] (how it ended, exit statuses) and [`summary`];
+//! and the other commands: [`explore`], which repeats runs, and [`bench`].
 
 pub mod args;
 pub mod bench;
 pub mod console;
+pub mod explore;
 pub mod files;
 pub mod help;
 pub mod input;
@@ -15,6 +17,7 @@ pub mod modules;
 pub mod outcome;
 pub mod plan;
 pub mod progress;
+pub mod sanitize;
 pub mod script;
 pub mod session;
 pub mod summary;
@@ -44,6 +47,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
         Action::Run(args) => Plan::new(*args).and_then(session::run),
         Action::Bench(args) => bench::run(&args),
         Action::Conformance(args) => return conformance::main(&args),
+        Action::Explore(args) => return explore::main(&args),
     };
     match result {
         Ok(status) => ExitCode::from(status),

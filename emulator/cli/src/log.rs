@@ -9,8 +9,8 @@ use cpu::trace::{Flush, Trace, Traced, What};
 use devices::{AccessKind, UnclaimedAccess};
 use machine::Machine;
 use machine::trace::{TracedInsn, describe, mode_name};
-use mem::Event;
 use mem::event::ActivateOutcome;
+use mem::{Event, WritebackAction};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -232,5 +232,20 @@ fn encryption(event: &Event) -> String {
             ResetKind::Warm => "warm reset".into(),
             ResetKind::Init => "INIT".into(),
         },
+        Event::TweakFault { line, write } => {
+            let done = if write { "encrypted" } else { "decrypted" };
+            format!("fault: line {} {done} with a wrong tweak", line.start())
+        }
+        Event::DramAlias { line, cells, write } => {
+            let done = if write { "written to" } else { "read from" };
+            format!("fault: line {} {done} the cells of line {}", line.start(), cells.start())
+        }
+        Event::WritebackFault { line, keyid, action } => {
+            let done = if action == WritebackAction::Drop { "lost" } else { "performed twice" };
+            format!("fault: write-back of line {} with KeyID {} {done}", line.start(), keyid.0)
+        }
+        Event::KeytableFlip { package, keyid, field, bit } => {
+            format!("fault: bit {bit} of {field:?} of KeyID {} flipped in package {package}", keyid.0)
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! The statuses are even: the debug-exit port makes all the odd ones, and 0.
 
 use machine::Exit;
+use mem::HazardKind;
 use std::fmt;
 use thiserror::Error;
 use x86::platform::ResetKind;
@@ -29,6 +30,8 @@ pub mod status {
     pub const SIGNAL: u8 = 16;
     /// The guest ended well, but before the `--input` script did.
     pub const SCRIPT: u8 = 18;
+    /// `--sanitize=stop`: a hazard.
+    pub const HAZARD: u8 = 20;
 }
 
 /// The debug-exit value that means success; every other value `v` becomes status `(v << 1) | 1`.
@@ -53,6 +56,11 @@ pub enum Outcome {
     Signal,
     /// The guest ended with success, but this step of the script still waited.
     ScriptUnfinished(String),
+    /// The first hazard, and where, with `--sanitize=stop`.
+    Hazard {
+        kind: HazardKind,
+        place: String,
+    },
 }
 
 impl Outcome {
@@ -81,6 +89,7 @@ impl Outcome {
             Outcome::Console(_) => status::CONSOLE,
             Outcome::Signal => status::SIGNAL,
             Outcome::ScriptUnfinished(_) => status::SCRIPT,
+            Outcome::Hazard { .. } => status::HAZARD,
         }
     }
 
@@ -108,6 +117,7 @@ impl fmt::Display for Outcome {
             Outcome::Console(regex) => write!(f, "console output matched {regex:?} (--until console)"),
             Outcome::Quit => write!(f, "ended from the terminal"),
             Outcome::Signal => write!(f, "ended by a signal"),
+            Outcome::Hazard { kind, place } => write!(f, "stopped at {kind} in {place} (--sanitize=stop)"),
             Outcome::ScriptUnfinished(step) => {
                 write!(f, "the guest ended, but the --input script still waits at {step}")
             }

@@ -8,6 +8,7 @@ use crate::input::Input;
 use crate::log::Log;
 use crate::modules::{self, InitrdFile};
 use crate::outcome::Failure;
+use crate::sanitize::Sanitize;
 use crate::script::Script;
 use crate::value::{SerialSink, Until};
 use firmware::error::KERNELS;
@@ -40,6 +41,8 @@ pub struct Plan {
     /// The terminal or pipe is the guest's keyboard.
     pub stdin: bool,
     pub log: Log,
+    /// Taken by the session.
+    pub sanitize: Option<Sanitize>,
     pub dump_dram: Option<WholeFile>,
     pub reboot: bool,
     pub quiet_bios: bool,
@@ -52,7 +55,8 @@ pub struct Plan {
 impl Plan {
     /// Checks the options and opens all files.
     pub fn new(args: RunArgs) -> Result<Plan> {
-        let config = config(&args)?;
+        let mut config = config(&args)?;
+        config.sanitize = args.sanitizer.sanitize.is_some();
         args.aes_backend.choose()?;
         check(&args)?;
         let protocol = protocol(&args)?;
@@ -71,6 +75,7 @@ impl Plan {
         let same_terminal = serial_here && stdout().is_terminal() && stderr().is_terminal();
         let log = Log::open(&args.log_items, args.log_file.as_deref(), !same_terminal)?;
         let console = Console::open(&args.serial)?;
+        let sanitize = Sanitize::open(&args.sanitizer, &kernel)?;
         let dump_dram = args.dump_dram.as_deref().map(|p| WholeFile::create("--dump-dram", p)).transpose()?;
         Ok(Plan {
             kernel,
@@ -84,6 +89,7 @@ impl Plan {
             script,
             no_progress: !serial_here || !args.log_items.is_empty() && args.log_file.is_none(),
             log,
+            sanitize: Some(sanitize),
             dump_dram,
             reboot: !args.no_reboot,
             quiet_bios: args.quiet_bios,
@@ -141,6 +147,16 @@ pub fn config(args: &RunArgs) -> Result<Config> {
     set(&mut config.dma_device, args.dma_device.map(|s| s == Switch::On));
     set(&mut config.fast, args.fast_path.map(|s| s == Switch::On));
     config.fast &= !args.no_fast_path;
+    set(&mut config.locked_write, args.locked_write);
+    set(&mut config.pconfig_legacy_codes, args.pconfig_legacy_codes.map(|s| s == Switch::On));
+    set(&mut config.tdx_partition, args.tdx_partition.map(|s| s == Switch::On));
+    set(&mut config.knobs.pconfig_latency, args.pconfig_latency);
+    set(&mut config.knobs.busy_rate, args.busy_rate);
+    set(&mut config.knobs.entropy_fail_rate, args.entropy_fail_rate);
+    config.core_override = args.core_override.or(config.core_override);
+    set(&mut config.packages, args.packages);
+    set(&mut config.evict_rate, args.evict_rate);
+    set(&mut config.prefetch, args.prefetch);
     let setup = &mut config.setup;
     setup.tme = args.tme.or(setup.tme);
     setup.keyid_bits = args.keyid_bits.or(setup.keyid_bits);

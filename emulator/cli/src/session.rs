@@ -7,6 +7,7 @@ use crate::input::{Input, Looked};
 use crate::outcome::{Failure, Outcome, kind_name, status};
 use crate::plan::{self, Plan};
 use crate::progress::Progress;
+use crate::sanitize::Sanitize;
 use crate::summary::Summary;
 use crate::value::Until;
 use cpu::state::Activity;
@@ -44,6 +45,7 @@ pub fn run(plan: Plan) -> Result<u8> {
 struct Session {
     plan: Plan,
     machine: Machine,
+    sanitize: Sanitize,
     input: Input,
     /// Output that the input script has yet to look at.
     lines: Lines,
@@ -60,6 +62,8 @@ impl Session {
     fn start(mut plan: Plan) -> Result<Session> {
         let mut machine = Machine::new(plan.config.clone()).map_err(plan::config_error)?;
         plan.log.attach(&mut machine);
+        let sanitize = plan.sanitize.take().unwrap_or_default();
+        sanitize.attach(&mut machine);
         let bios = power_on(&mut machine, &plan).map_err(Failure::Usage)?;
 
         let signalled = Arc::new(AtomicBool::new(false));
@@ -87,10 +91,13 @@ impl Session {
             signalled,
             resets: 0,
             machine,
+            sanitize,
             plan,
         };
         session.print_bios(&bios)?;
-        if !session.plan.reboot {
+        // What the firmware stage did comes before the first instruction.
+        session.plan.log.drain(&mut session.machine)?;
+        if !session.plan.reboot && !session.sanitize.repeats() {
             session.plan.kernel = Default::default();
             session.plan.initrd = Vec::new();
         }
@@ -112,6 +119,9 @@ impl Session {
             let exit = self.slice()?;
             let slept = Duration::from_nanos(self.machine.cpu.clock.skipped.wrapping_sub(skipped));
             self.serve_output()?;
+            if let Some(outcome) = self.sanitize.drain(&mut self.machine)? {
+                return Ok(outcome);
+            }
             if let Some(outcome) = self.judge(exit, slept)? {
                 return Ok(outcome);
             }
@@ -205,6 +215,7 @@ impl Session {
             Exit::Icount | Exit::Time => Some(self.input.look(&mut self.machine, &mut self.lines, slept)),
             Exit::Breakpoint => return Ok(Some(Outcome::Pc(self.machine.cpu.rip()))),
             Exit::Halted { interrupts: true } => self.input.wait(&mut self.machine, &mut self.lines),
+            Exit::Reset(ResetKind::Init) if self.init() => return Ok(None),
             Exit::Reset(kind) if self.plan.reboot => {
                 self.reset(kind)?;
                 return Ok(None);
@@ -218,16 +229,23 @@ impl Session {
         })
     }
 
+    /// INIT. True: the guest goes on by itself.
+    fn init(&mut self) -> bool {
+        self.plan.log.remark(format_args!("reset: {} {}", self.machine.cpu.icount(), kind_name(ResetKind::Init)));
+        self.machine.init()
+    }
+
     /// Resets the machine and boots again, as the BIOS would from its disk.
     fn reset(&mut self, kind: ResetKind) -> Result<()> {
         self.resets += 1;
-        // INIT leads to the reset vector as well, where a BIOS that nobody left instructions for resets the platform.
-        let kind = if kind == ResetKind::Init { ResetKind::Warm } else { kind };
+        let kind = platform_reset(kind);
         self.plan.log.remark(format_args!("reset: {} {}", self.machine.cpu.icount(), kind_name(kind)));
         self.machine.reset(kind);
+        self.sanitize.symbols.forget();
         let bios = power_on(&mut self.machine, &self.plan)
             .map_err(|e| Failure::Host(format!("cannot boot after a reset: {e}")))?;
-        self.print_bios(&bios)
+        self.print_bios(&bios)?;
+        self.plan.log.drain(&mut self.machine)
     }
 
     fn finish(mut self, mut outcome: Outcome, waits_at: Option<String>) -> Result<u8> {
@@ -242,6 +260,11 @@ impl Session {
         }
         if outcome.wants_dump() {
             eprint!("{}", self.machine.register_dump());
+            let (rip, cpl) = (self.machine.cpu.rip(), self.machine.cpu.cpl);
+            let place = self.sanitize.symbols.resolve(&mut self.machine, rip, cpl);
+            if place.symbol.is_some() {
+                eprintln!("  RIP is at {place}");
+            }
         }
         if let Some(file) = self.plan.dump_dram.take() {
             file.finish(|mut out| self.machine.cpu.mem.dram().dump(&mut out))?;
@@ -254,12 +277,18 @@ impl Session {
         if self.plan.summary {
             eprint!("{}", Summary::new(&self.machine, self.resets, self.plan.log.unknown_unprinted()));
         }
+        self.sanitize.finish(&mut self.machine, &self.plan)?;
         Ok(status)
     }
 }
 
+/// After INIT that led nowhere, the BIOS resets the platform.
+pub fn platform_reset(kind: ResetKind) -> ResetKind {
+    if kind == ResetKind::Init { ResetKind::Warm } else { kind }
+}
+
 /// BIOS and boot loader. The message of a failure names the option.
-fn power_on(machine: &mut Machine, plan: &Plan) -> std::result::Result<BiosLog, String> {
+pub fn power_on(machine: &mut Machine, plan: &Plan) -> std::result::Result<BiosLog, String> {
     let mut bios = machine.power_on().map_err(|e| e.to_string())?;
     machine.boot(&mut bios, &plan.images()).map_err(|e| e.to_string())?;
     Ok(bios.log)

@@ -3,7 +3,7 @@
 use crate::outcome::Failure;
 use crypto::{Backend, BackendError};
 use firmware::{Exclude, TmeSetting};
-use mem::{CacheModel, TmeProfile, WbOrder};
+use mem::{CacheModel, LockedWrite, PACKAGES_MAX, Rate, TmeProfile, WbOrder};
 use regex::bytes::Regex;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -77,6 +77,28 @@ pub fn cache_model(text: &str) -> Result<CacheModel, String> {
 /// `--wb-order`
 pub fn wb_order(text: &str) -> Result<WbOrder, String> {
     text.parse().map_err(|_| format!("accepted: {}", WbOrder::ALL.map(WbOrder::name).join(", ")))
+}
+
+/// `--locked-write`
+pub fn locked_write(text: &str) -> Result<LockedWrite, String> {
+    let known = machine::LOCKED_WRITES.iter().find(|(name, _)| *name == text);
+    known.map(|(_, what)| *what).ok_or_else(|| "accepted: gp, ignore".into())
+}
+
+/// A probability.
+pub fn rate(text: &str) -> Result<Rate, String> {
+    text.parse().map_err(|_| "accepted: a number from 0 to 1, in steps of 0.000001".into())
+}
+
+/// `--packages`
+pub fn packages(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|n| (1..=PACKAGES_MAX).contains(n));
+    number.ok_or_else(|| format!("accepted: 1 to {PACKAGES_MAX}"))
+}
+
+/// The value of an MSR.
+pub fn msr_value(text: &str) -> Result<u64, String> {
+    address(text).map_err(|_| "accepted: 64 bits, for example 0x0005000400000003".into())
 }
 
 /// `--tme`

@@ -136,6 +136,21 @@ fn mk_118(_: &Env) -> Verdict {
             check!(lost[16 * n..16 * n + 16] != OTHER[16 * n..16 * n + 16], "block {n} of the loser survived");
         }
     }
+    // WBNOINVD writes back in the same order, and the lines stay.
+    let mut a = Aliases::new()?;
+    let (km1, km2) = (a.km1, a.km2);
+    let end = a.s.run(|a| {
+        store_line(a, km1, &OTHER)?;
+        store_line(a, km2, &THIRD)?;
+        a.wbnoinvd()?;
+        a.hlt()
+    })?;
+    end.halted()?;
+    a.dram_is(2, &THIRD, "after WBNOINVD")?;
+    for (keyid, linear, line) in [(1, km1, OTHER), (2, km2, THIRD)] {
+        equal!((a.s.resident(FRAME, keyid), a.s.dirty(FRAME, keyid)), (true, false), "KM({keyid}) after WBNOINVD");
+        equal!(a.s.load(linear)?, line, "read via KM({keyid}) after WBNOINVD");
+    }
     // One byte stored costs the other alias all 64.
     let mut a = Aliases::new()?;
     let (km1, km2) = (a.km1, a.km2);

@@ -9,7 +9,8 @@ use crate::{check, equal, statements};
 use devices::layout::LAPIC_BASE as LAPIC;
 use iced_x86::code_asm::*;
 use mem::{
-    EntropyStep, EntropyStream, Event, KeyField, KeyId, MemType, PhysAddr, TweakFault, WritebackAction, WritebackFilter,
+    EntropyStep, EntropyStream, Event, KeyField, KeyId, Knobs, MemType, PhysAddr, Rate, TweakFault, WritebackAction,
+    WritebackFilter,
 };
 use x86::msr;
 
@@ -281,9 +282,27 @@ fn observe(arm: impl FnOnce(&mut Scenario)) -> Result<Vec<u64>, Failure> {
 
 fn mk_147(_: &Env) -> Verdict {
     type Hook = fn(&mut Scenario);
+    fn filter(s: &mut Scenario, action: WritebackAction) {
+        let (first, last) = (PhysAddr(0).line(), PhysAddr(u64::MAX).line());
+        s.mem().faults_mut().writeback_filter = Some(WritebackFilter { first, last, keyid: Some(KeyId(1)), action });
+    }
     let undisturbed = observe(|_| ())?;
-    let hooks: [(&str, Hook); 4] = [
+    let hooks: [(&str, Hook); 10] = [
         ("dram_write_raw", |s| s.set_dram(FRAME, [0xFF; 64])),
+        // FRAME reaches the cells at 0, which nothing needs in 64-bit mode.
+        ("dram_alias", |s| s.mem().faults_mut().dram_alias = Some(FRAME)),
+        ("tweak_fault", |s| {
+            s.mem().faults_mut().tweak_fault = Some(TweakFault { xor_mask: 1, read: false, write: true });
+        }),
+        ("writeback_filter = drop", |s| filter(s, WritebackAction::Drop)),
+        ("writeback_filter = duplicate", |s| filter(s, WritebackAction::Duplicate)),
+        ("keytable_flip", |s| {
+            s.mem().keytable_flip(0, KeyId(1), KeyField::K1, 5);
+        }),
+        ("entropy_fail_rate, busy_rate, pconfig_latency", |s| {
+            let knobs = Knobs { busy_rate: Rate::ALWAYS, entropy_fail_rate: Rate::ALWAYS, pconfig_latency: 1000 };
+            s.mem().tme_mut().set_knobs(knobs);
+        }),
         ("entropy script", |s| {
             s.mem().tme_mut().script_entropy(EntropyStream::Pconfig, [EntropyStep::Fail]);
             s.mem().tme_mut().script_entropy(EntropyStream::TmeKey, [EntropyStep::Fail]);

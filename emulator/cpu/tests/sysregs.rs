@@ -562,6 +562,53 @@ fn real_mode_may_use_system_registers() {
 }
 
 #[test]
+fn wbnoinvd_writes_every_keyid_back_and_keeps_the_lines() {
+    let mut cpu = long_mode();
+    assert_ne!(cpu.cpuid(0x8000_0008, 0)[1] & 1 << 9, 0, "CPUID.80000008H:EBX.WBNOINVD");
+    cpu.wrmsr(IA32_TME_ACTIVATE, 0x0005_0006_0000_0002).expect("activation");
+    cpu.wrmsr(MK_TME_CORE_ACTIVATE, 0).expect("core activation");
+    // KeyID 1 has no key of its own, so both aliases are encrypted alike; full PA ascends with the KeyID.
+    let alias = |cpu: &Cpu, keyid| cpu.mem.layout().join(mem::PhysAddr(DATA), mem::KeyId(keyid));
+    let both = [0, 1].map(|keyid| alias(&cpu, keyid));
+    for (at, byte) in both.into_iter().zip([0xA0, 0xA1]) {
+        cpu.mem.write(at, MemType::Wb, false, &[byte; 64]);
+    }
+    cpu.set_cpl(3);
+    assert_eq!(exec(&mut cpu, &[0xF3, 0x0F, 0x09]), Err(GP));
+    assert!(both.iter().all(|at| cpu.mem.line_dirty(*at)), "a fault writes nothing back");
+    cpu.set_cpl(0);
+    assert_eq!(exec(&mut cpu, &[0xF3, 0x0F, 0x09]), Ok(3));
+    assert!(both.iter().all(|at| cpu.mem.line_resident(*at) && !cpu.mem.line_dirty(*at)));
+    // WBINVD, the same opcode without F3, drops them; DRAM has what was written last.
+    assert_eq!(exec(&mut cpu, &[0x0F, 0x09]), Ok(2));
+    assert!(both.iter().all(|at| !cpu.mem.line_resident(*at)));
+    let mut line = [0; 64];
+    cpu.mem.read(both[0], MemType::Wb, false, &mut line);
+    assert_eq!(line, [0xA1; 64]);
+}
+
+#[test]
+fn core_override_is_one_processors_view_of_982h_and_the_package_keeps_its_own() {
+    const PACKAGE: u64 = 0x0005_0006_0000_0002;
+    const SEEN: u64 = 0x0005_0004_0000_0003;
+    let mut cpu = long_mode();
+    cpu.model.core_override = Some(SEEN);
+    assert_eq!((cpu.rdmsr(IA32_TME_ACTIVATE), cpu.rdmsr(IA32_TME_EXCLUDE_MASK)), (Ok(SEEN), Ok(0)));
+    cpu.wrmsr(IA32_TME_ACTIVATE, PACKAGE).expect("the package is not locked");
+    assert_eq!((cpu.rdmsr(IA32_TME_ACTIVATE), cpu.mem.tme().activate()), (Ok(SEEN), PACKAGE | 1));
+    cpu.wrmsr(MK_TME_CORE_ACTIVATE, 0).expect("core activation");
+    assert_eq!((cpu.rdmsr(MK_TME_CORE_ACTIVATE), cpu.mem.layout().keyid_bits), (Ok(4 << 32), 6));
+    // A view that is not locked and enabled leaves the core without KeyID bits.
+    cpu.model.core_override = Some(SEEN & !1);
+    cpu.wrmsr(MK_TME_CORE_ACTIVATE, 0).expect("core activation");
+    assert_eq!(cpu.rdmsr(MK_TME_CORE_ACTIVATE), Ok(0));
+    // No TME, no register to have a view of.
+    let mut none = cpu_of(TmeProfile::None);
+    none.model.core_override = Some(SEEN);
+    assert_eq!(none.rdmsr(IA32_TME_ACTIVATE), Err(GP));
+}
+
+#[test]
 fn every_system_instruction_of_the_family_has_semantics() {
     for code in [Code::Wbinvd, Code::Wbnoinvd, Code::Invd, Code::Hlt, Code::Rdpmc, Code::Rdpid_r64, Code::Pconfig] {
         assert!(instructions::lookup(code).is_some(), "{code:?}");

@@ -24,9 +24,10 @@ pub struct ResetPorts {
 }
 
 impl ResetPorts {
-    /// Write to port 64H. The controller itself is absent.
+    /// Write to port 64H. The controller itself is absent. Its reset line is the chip set's RCIN#, which makes INIT# (Intel ICH
+    /// data sheet, "INIT# going active").
     pub fn write_keyboard_command(&self, value: u8) -> Option<ResetKind> {
-        (value == KBC_PULSE_RESET).then_some(ResetKind::Warm)
+        (value == KBC_PULSE_RESET).then_some(ResetKind::Init)
     }
 
     /// A20 is never masked.
@@ -86,7 +87,7 @@ mod tests {
     #[test]
     fn only_the_pulse_command_resets_at_port_64() {
         let r = ResetPorts::default();
-        assert_eq!(r.write_keyboard_command(0xFE), Some(ResetKind::Warm));
+        assert_eq!(r.write_keyboard_command(0xFE), Some(ResetKind::Init));
         assert_eq!(r.write_keyboard_command(0xD1), None);
     }
 }

@@ -4,9 +4,26 @@ use cpu::Cpu;
 use cpu::state::TableRegister;
 use firmware::{BootCpu, EntryState, GpFault};
 use mem::{BusAddr, PhysAddr};
+use x86::msr;
+use x86::segment::{Segment, sreg};
 
 /// Adapter, for the length of the firmware stage.
 pub struct FirmwareCpu<'a>(pub &'a mut Cpu);
+
+impl FirmwareCpu<'_> {
+    /// Firmware gives every package the same settings, by a processor of each (MK specification section 7.1, steps 3 and 7). The
+    /// other packages of this machine have none, so that their write comes with the first one's.
+    fn write_in_other_packages(&mut self, number: u32, value: u64) {
+        let mem = &mut self.0.mem;
+        let here = mem.executing_package();
+        for package in (0..mem.packages()).filter(|package| *package != here) {
+            mem.execute_on(package);
+            // The retry that follows a random generator's failure in one package faults in those that have a key.
+            let _ = mem.tme_mut().wrmsr(number, value);
+        }
+        mem.execute_on(here);
+    }
+}
 
 impl BootCpu for FirmwareCpu<'_> {
     fn cpuid(&mut self, leaf: u32, subleaf: u32) -> [u32; 4] {
@@ -17,8 +34,12 @@ impl BootCpu for FirmwareCpu<'_> {
         self.0.rdmsr(msr).map_err(|_| GpFault)
     }
 
-    fn wrmsr(&mut self, msr: u32, value: u64) -> Result<(), GpFault> {
-        self.0.wrmsr(msr, value).map_err(|_| GpFault)
+    fn wrmsr(&mut self, number: u32, value: u64) -> Result<(), GpFault> {
+        self.0.wrmsr(number, value).map_err(|_| GpFault)?;
+        if matches!(number, msr::IA32_TME_ACTIVATE..=msr::IA32_TME_EXCLUDE_BASE) {
+            self.write_in_other_packages(number, value);
+        }
+        Ok(())
     }
 
     fn write_phys(&mut self, address: u64, bytes: &[u8]) {
@@ -53,5 +74,16 @@ impl BootCpu for FirmwareCpu<'_> {
     fn port_out(&mut self, port: u16, size: u8, value: u32) {
         let (now, id) = (self.0.now(), self.0.id);
         self.0.platform.port_write(now, id, port, size, value);
+    }
+
+    fn port_in(&mut self, port: u16, size: u8) -> u32 {
+        let (now, id) = (self.0.now(), self.0.id);
+        self.0.platform.port_read(now, id, port, size)
+    }
+
+    fn jump_real16(&mut self, selector: u16, offset: u16) {
+        let cs = self.0.segments[sreg::CS];
+        self.0.set_segment(sreg::CS, Segment { selector, base: u64::from(selector) << 4, ..cs });
+        self.0.set_rip(offset.into());
     }
 }

@@ -18,6 +18,8 @@ pub struct Config {
     pub tdx_partition: bool,
     /// Knob `pconfig_legacy_codes` (MK specification section 4.3).
     pub pconfig_legacy_codes: bool,
+    /// Fault knob `core_override` (MC-05): what the processor takes for IA32_TME_ACTIVATE.
+    pub core_override: Option<u64>,
     /// Firmware settings.
     pub setup: Setup,
     /// Seed of every generator.
@@ -32,6 +34,8 @@ pub struct Config {
     pub wb_order: WbOrder,
     /// Probability that a fill is preceded by an eviction of another line.
     pub evict_rate: Rate,
+    /// Probability that a fill brings in the other line of its 128-byte pair as well.
+    pub prefetch: Rate,
     /// Packages; the processor is in package 0.
     pub packages: usize,
     /// Faults and delays of PCONFIG.
@@ -55,6 +59,7 @@ impl Default for Config {
             locked_write: LockedWrite::Gp,
             tdx_partition: false,
             pconfig_legacy_codes: false,
+            core_override: None,
             setup: Setup::default(),
             seed: 0,
             ips: cpu::clock::DEFAULT_IPS,
@@ -63,6 +68,7 @@ impl Default for Config {
             cache_ways: mem.cache_ways,
             wb_order: mem.wb_order,
             evict_rate: mem.evict_rate,
+            prefetch: mem.prefetch,
             packages: mem.packages,
             knobs: mem.knobs,
             dma_device: false,

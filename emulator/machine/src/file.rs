@@ -185,6 +185,13 @@ const KNOBS: &[Knob] = &[
         show: |c| Some(c.knobs.entropy_fail_rate.to_string()),
     },
     Knob {
+        name: "core_override",
+        about: "fault: what the processor takes for 982H, in RDMSR and for 9FFH; without it: what the package has",
+        accepted: "a value of 982H, for example 0x0005_0004_0000_0003",
+        set: |c, v| v.number().map(|n| c.core_override = Some(n)),
+        show: |c| c.core_override.map(|n| format!("{n:#018x}")),
+    },
+    Knob {
         name: "packages",
         about: "packages with their own key tables and DRAM; the processor is in the first",
         accepted: "1 to 8",
@@ -220,6 +227,13 @@ const KNOBS: &[Knob] = &[
         accepted: RATE,
         set: |c, v| v.rate().map(|r| c.evict_rate = r),
         show: |c| Some(c.evict_rate.to_string()),
+    },
+    Knob {
+        name: "prefetch",
+        about: "how often a fill brings in the other line of its 128-byte pair, under the same KeyID",
+        accepted: RATE,
+        set: |c, v| v.rate().map(|r| c.prefetch = r),
+        show: |c| Some(c.prefetch.to_string()),
     },
     Knob {
         name: "wb_order",
@@ -258,7 +272,17 @@ const KNOBS: &[Knob] = &[
     },
 ];
 
-const LOCKED_WRITES: [(&str, LockedWrite); 2] = [("gp", LockedWrite::Gp), ("ignore", LockedWrite::Ignore)];
+/// Parameters of the hardware specification's Appendix A that no machine has yet, and why.
+const ABSENT: [(&str, &str); 2] = [
+    (
+        "haw_reduced",
+        "it shortens the host address width in the DMAR table (MC-29), and there is neither IOMMU nor DMAR table",
+    ),
+    ("integrity", "memory integrity (MC-32) is not modelled: no part here enumerates algorithms with a MAC"),
+];
+
+/// `locked_write`, as it is written.
+pub const LOCKED_WRITES: [(&str, LockedWrite); 2] = [("gp", LockedWrite::Gp), ("ignore", LockedWrite::Ignore)];
 
 fn tme_setting(setting: TmeSetting) -> &'static str {
     match setting {
@@ -289,6 +313,9 @@ impl Config {
         entries.sort_by_key(|(key, _)| key.span().start);
         for (key, value) in entries {
             let name: &str = key.get_ref();
+            if let Some((_, why)) = ABSENT.iter().find(|(absent, _)| *absent == name) {
+                return Err(error(key.span().start, format!("{name}: {why}; accepted: the file without it")));
+            }
             let knob = KNOBS
                 .iter()
                 .find(|knob| knob.name == name)
@@ -375,6 +402,8 @@ mod tests {
             packages = 2
             cache = 'lazy'
             evict_rate = 1e-6
+            prefetch = 0.5
+            core_override = 0x0005_0004_0000_0003
             wb_order = 'adversarial'
             cache_size = '96K'
             cache_ways = 12
@@ -393,7 +422,8 @@ mod tests {
         assert_eq!((config.cache_bytes, config.cache_ways), (96 << 10, 12));
         assert_eq!((config.seed, config.ips), (u64::MAX, 33_333_333));
         assert_eq!((config.cache, config.wb_order), (CacheModel::Lazy, WbOrder::Adversarial));
-        assert_eq!((config.packages, config.evict_rate.ppm()), (2, 1));
+        assert_eq!((config.packages, config.evict_rate.ppm(), config.prefetch.ppm()), (2, 1, 500_000));
+        assert_eq!(config.core_override, Some(0x0005_0004_0000_0003));
         let knobs = config.knobs;
         assert_eq!((knobs.pconfig_latency, knobs.busy_rate.ppm()), (1_000, 250_000));
         assert_eq!(knobs.entropy_fail_rate, Rate::ALWAYS);
@@ -424,6 +454,15 @@ mod tests {
         }
         let message = parsed("[bios]\ntme = 'on'\n").unwrap_err();
         assert!(message.starts_with("line 1: unknown key `bios`; accepted: memory, tme_profile,"), "{message}");
+    }
+
+    #[test]
+    fn parameters_that_no_machine_has_say_why() {
+        for (name, why) in [("haw_reduced", "no"), ("integrity", "not modelled")] {
+            let message = parsed(&format!("seed = 1\n{name} = true\n")).unwrap_err();
+            assert!(message.starts_with(&format!("line 2: {name}: ")) && message.contains(why), "{message}");
+            assert!(KNOBS.iter().all(|knob| knob.name != name));
+        }
     }
 
     #[test]

@@ -15,5 +15,5 @@ pub mod peek;
 pub mod trace;
 
 pub use config::{Config, ConfigError};
-pub use file::FileError;
+pub use file::{FileError, LOCKED_WRITES};
 pub use machine::{Exit, Machine};

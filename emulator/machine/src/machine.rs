@@ -9,9 +9,10 @@ use cpu::run::Stop;
 use cpu::state::Activity;
 use devices::{Chipset, ChipsetConfig};
 use firmware::{Bios, BootInfo, Images, LoadError, MemoryMap, SetupError};
-use mem::Memory;
+use mem::{Event, Memory};
 use std::cell::RefMut;
 use x86::platform::{ResetKind, Signal, VirtualTime};
+use x86::tme::activate;
 
 /// A machine.
 pub struct Machine {
@@ -19,6 +20,8 @@ pub struct Machine {
     board: Board,
     config: Config,
     map: MemoryMap,
+    /// What was typed and when, if somebody wants to repeat the run.
+    typed: Option<Vec<(VirtualTime, Vec<u8>)>>,
 }
 
 /// Why a run ended.
@@ -60,6 +63,7 @@ impl Machine {
             cache_ways: config.cache_ways,
             wb_order: config.wb_order,
             evict_rate: config.evict_rate,
+            prefetch: config.prefetch,
             packages: config.packages,
             knobs: config.knobs,
             seed: config.seed,
@@ -77,8 +81,9 @@ impl Machine {
         let board = Board::new(chipset);
         let mut model = CpuModel::new(&features, 1, config.cache_bytes as u32, config.cache_ways as u32);
         model.pconfig_legacy_codes = config.pconfig_legacy_codes;
+        model.core_override = config.core_override;
         let cpu = Cpu::new(0, model, Box::new(memory), Box::new(board.clone()), config.ips);
-        Ok(Machine { cpu, board, config, map })
+        Ok(Machine { cpu, board, config, map, typed: None })
     }
 
     /// Runs the firmware stage up to the point where an image can be loaded.
@@ -90,7 +95,12 @@ impl Machine {
 
     /// Loads images through the encrypted datapath and puts the processor at their entry.
     pub fn boot(&mut self, bios: &mut Bios, images: &Images) -> Result<BootInfo, LoadError> {
-        firmware::boot(&mut FirmwareCpu(&mut self.cpu), bios, images)
+        let info = firmware::boot(&mut FirmwareCpu(&mut self.cpu), bios, images)?;
+        let tme = self.cpu.mem.tme();
+        if tme.features().has_tme && tme.activate() & activate::LOCK == 0 {
+            self.cpu.mem.events_mut().push(Event::UnlockedAtOsStart);
+        }
+        Ok(info)
     }
 
     /// The hazards that the sanitizer found since the last call, in the order in which the guest made them. To be taken
@@ -112,6 +122,25 @@ impl Machine {
     /// The board's chips, for console input and output.
     pub fn chipset(&self) -> RefMut<'_, Chipset> {
         self.board.0.borrow_mut()
+    }
+
+    /// Input for the serial port, now.
+    pub fn type_in(&mut self, bytes: &[u8]) {
+        let now = self.cpu.now();
+        if let Some(typed) = &mut self.typed {
+            typed.push((now, bytes.to_vec()));
+        }
+        self.chipset().push_serial_input(now, bytes);
+    }
+
+    /// Keeps what is typed from now on for [`typed`](Self::typed).
+    pub fn record_input(&mut self) {
+        self.typed.get_or_insert_default();
+    }
+
+    /// What was typed and when: the same input at the same virtual times makes the same run.
+    pub fn typed(&self) -> &[(VirtualTime, Vec<u8>)] {
+        self.typed.as_deref().unwrap_or_default()
     }
 
     /// Runs until the instruction count `until` or until something else ends it.
@@ -147,6 +176,14 @@ impl Machine {
         let exit = self.run(limit);
         self.board.set_horizon(None);
         if exit == Exit::Icount && self.cpu.icount() < icount { Exit::Time } else { exit }
+    }
+
+    /// INIT: registers and local APICs; the board, DRAM, caches and the state of memory encryption stay (spec 7.3, MC-34). The
+    /// BIOS at the reset vector then goes on where the guest left word, in real mode. False: nowhere, and a BIOS resets the
+    /// platform then.
+    pub fn init(&mut self) -> bool {
+        self.reset(ResetKind::Init);
+        firmware::resume(&mut FirmwareCpu(&mut self.cpu))
     }
 
     /// Performs a platform reset: registers, board, memory side (spec 7.3).

@@ -32,6 +32,10 @@ pub struct MockCpu {
     pub activate_at_first_store: Option<u64>,
     pub entered: Option<EntryState>,
     pub ports: Vec<(u16, u8, u32)>,
+    pub cmos: BTreeMap<u8, u8>,
+    cmos_index: u8,
+    /// Selector and offset of the last far jump.
+    pub jumped: Option<(u16, u16)>,
 }
 
 impl MockCpu {
@@ -47,6 +51,9 @@ impl MockCpu {
             activate_at_first_store: None,
             entered: None,
             ports: Vec::new(),
+            cmos: BTreeMap::new(),
+            cmos_index: 0,
+            jumped: None,
         }
     }
 
@@ -183,6 +190,20 @@ impl BootCpu for MockCpu {
 
     fn port_out(&mut self, port: u16, size: u8, value: u32) {
         self.ports.push((port, size, value));
+        if port == 0x70 {
+            self.cmos_index = value as u8;
+        } else if port == 0x71 {
+            self.cmos.insert(self.cmos_index, value as u8);
+        }
+    }
+
+    fn port_in(&mut self, port: u16, _: u8) -> u32 {
+        assert_eq!(port, 0x71, "only CMOS RAM is read");
+        self.cmos.get(&self.cmos_index).copied().unwrap_or(0).into()
+    }
+
+    fn jump_real16(&mut self, selector: u16, offset: u16) {
+        self.jumped = Some((selector, offset));
     }
 }
 

@@ -10,6 +10,7 @@ use crate::say;
 const OLD: [u8; LINE_BYTES] = line("Old news: the meeting is on Monday.");
 const NEW: [u8; LINE_BYTES] = line("New: the meeting has been moved to Friday!");
 
+#[inline(never)]
 pub fn run(report: &mut Report, machine: &Machine, windows: &Windows) {
     report.chapter("A stale alias, and the CLFLUSH that cures it");
     say!(

@@ -17,6 +17,7 @@ pub struct Features {
     pub pconfig_mktme: bool,
 }
 
+#[inline(never)]
 pub fn run(report: &mut Report) -> Features {
     report.chapter("What the CPU says about itself (CPUID)");
 

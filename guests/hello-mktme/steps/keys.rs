@@ -21,6 +21,7 @@ pub fn program(report: &mut Report, machine: &Machine, keyid: u16, command: Comm
 }
 
 /// Returns whether all three KeyIDs could be programmed.
+#[inline(never)]
 pub fn run(report: &mut Report, machine: &Machine) -> bool {
     report.chapter("Giving KeyIDs their keys (PCONFIG)");
     let length = machine.algorithm.key_bytes();

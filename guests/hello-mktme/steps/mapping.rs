@@ -8,6 +8,7 @@ use crate::say;
 
 const NOTE: [u8; LINE_BYTES] = line("Before any key is programmed, all KeyIDs share KeyID 0's key.");
 
+#[inline(never)]
 pub fn run(report: &mut Report, machine: &Machine) -> Windows {
     report.chapter("One page of memory, four KeyIDs (page tables)");
     let windows = paging::map(machine.layout);

@@ -1,4 +1,4 @@
-//! The tour, a module per chapter.
+//! The tour, a module per chapter. Chapters are not inlined: reports about the guest name the function (docs/symbols.md).
 
 mod alias;
 mod enumerate;

@@ -22,6 +22,7 @@ pub fn run(report: &mut Report, machine: &Machine, windows: &Windows) {
     }
 }
 
+#[inline(never)]
 fn no_encrypt(report: &mut Report, machine: &Machine, windows: &Windows) {
     let [tme, direct, plain] = [keyid::TME, keyid::DIRECT, keyid::PLAIN].map(|keyid| windows.through(keyid));
     windows.flush_all();
@@ -48,6 +49,7 @@ fn no_encrypt(report: &mut Report, machine: &Machine, windows: &Windows) {
     windows.flush_all();
 }
 
+#[inline(never)]
 fn clear_key(report: &mut Report, machine: &Machine, windows: &Windows) {
     let [tme, direct, cleared] = [keyid::TME, keyid::DIRECT, keyid::RANDOM].map(|keyid| windows.through(keyid));
     cleared.write(0, &LETTER);

@@ -9,6 +9,7 @@ use crate::report::Report;
 use crate::say;
 
 /// Describes the registers. `None` when the machine leaves nothing more to show.
+#[inline(never)]
 pub fn run(report: &mut Report, features: &Features) -> Option<Machine> {
     if !features.tme {
         report.not_shown(format_args!("the TME registers and everything after them: no TME."));

@@ -8,6 +8,7 @@ use crate::say;
 
 const SECRET: [u8; LINE_BYTES] = line("The treasure lies under the third oak north of the old windmill.");
 
+#[inline(never)]
 pub fn run(report: &mut Report, machine: &Machine, windows: &Windows) {
     report.chapter("A secret, and who can read it");
     let [tme, direct, random, plain] =

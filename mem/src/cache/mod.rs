@@ -12,14 +12,14 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::Rng;
 use x86::mutant;
 
-use crate::addr::{LINE_BYTES, LINES_PER_PAGE};
+use crate::addr::{BusAddr, LINE_BYTES, LINES_PER_PAGE};
 use crate::config::{CacheModel, Config};
 use crate::controller::{Controller, Place};
 use crate::event::Event;
 use crate::frame::FramePtr;
 use crate::hash::StateHasher;
 use crate::rate::{Rate, below};
-use crate::tme::eviction_generator;
+use crate::tme::{eviction_generator, prefetch_generator};
 use order::{Dirty, Orderer};
 use pool::{FramePool, POOL_FRAMES, line_address};
 use sets::{LineId, Sets};
@@ -42,6 +42,8 @@ pub(crate) struct Cache {
     orderer: Orderer,
     evict_rate: Rate,
     evictions: ChaCha20Rng,
+    prefetch: Rate,
+    prefetches: ChaCha20Rng,
     /// Work space for ordered write-back.
     work: Vec<Dirty>,
 }
@@ -65,6 +67,8 @@ impl Cache {
             orderer: Orderer::new(config.wb_order, config.seed),
             evict_rate: config.evict_rate,
             evictions: eviction_generator(config.seed),
+            prefetch: config.prefetch,
+            prefetches: prefetch_generator(config.seed),
             work: Vec::new(),
         }
     }
@@ -82,9 +86,26 @@ impl Cache {
         (frame.resident() & line_bit(place.line()) != 0).then_some(frame)
     }
 
-    /// Brings a missing line in. A victim is written back before the line is read, which matters when the victim is an
-    /// alias of it.
+    /// Brings a missing line in. What is prefetched with it comes first, so that it cannot be what displaces the line.
     pub(crate) fn fill(&mut self, controller: &mut Controller, place: Place) -> FramePtr {
+        if self.prefetch != Rate::NEVER {
+            self.prefetch_pair(controller, place);
+        }
+        self.fill_one(controller, place)
+    }
+
+    /// With probability `prefetch`, brings in the other line of the 128-byte pair (SDM Optimization Manual, "Data Prefetch to
+    /// L2 and Last Level Cache": the spatial prefetcher), unless it is there. It is in the same page, hence RAM.
+    #[cold]
+    fn prefetch_pair(&mut self, controller: &mut Controller, place: Place) {
+        let pair = Place { address: BusAddr(place.address.0 & !(LINE_BYTES as u64 - 1) ^ LINE_BYTES as u64), ..place };
+        if !self.is_off() && self.hit(pair).is_none() && self.prefetch.happens(&mut self.prefetches) {
+            self.fill_one(controller, pair);
+        }
+    }
+
+    /// A victim is written back before the line is read, which matters when the victim is an alias of it.
+    fn fill_one(&mut self, controller: &mut Controller, place: Place) -> FramePtr {
         if mutant!(FillSnoops) {
             self.write_back_aliases(controller, place);
         }
@@ -308,6 +329,9 @@ impl Cache {
         }
         hasher.u128(self.orderer.position());
         hasher.u128(self.evictions.get_word_pos());
+        if self.prefetch != Rate::NEVER {
+            hasher.u128(self.prefetches.get_word_pos());
+        }
     }
 
     /// The dirty copy of a line under another KeyID; the one with the highest full PA.

@@ -37,6 +37,7 @@ mod stream {
     pub const FAILURES: u64 = 4;
     pub const WRITE_BACK: u64 = 5;
     pub const EVICTION: u64 = 6;
+    pub const PREFETCH: u64 = 7;
     pub const PACKAGE_SHIFT: u32 = 8;
 }
 
@@ -56,6 +57,11 @@ pub(crate) fn write_back_generator(seed: u64) -> ChaCha20Rng {
 /// The generator behind `evict_rate`.
 pub(crate) fn eviction_generator(seed: u64) -> ChaCha20Rng {
     generator(seed, stream::EVICTION)
+}
+
+/// The generator behind `prefetch`.
+pub(crate) fn prefetch_generator(seed: u64) -> ChaCha20Rng {
+    generator(seed, stream::PREFETCH)
 }
 
 #[derive(Debug)]

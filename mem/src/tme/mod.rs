@@ -12,7 +12,7 @@ use x86::platform::ResetKind;
 use x86::tme::activate;
 
 pub use entropy::{EntropyStep, EntropyStream};
-pub(crate) use entropy::{eviction_generator, write_back_generator};
+pub(crate) use entropy::{eviction_generator, prefetch_generator, write_back_generator};
 pub use keys::{DataKey, KeyField, KeyMode, KeyTable};
 pub use program::ProgramError;
 

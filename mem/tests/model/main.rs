@@ -26,6 +26,7 @@ struct Setup {
     cache: CacheModel,
     order: WbOrder,
     evict_rate: Rate,
+    prefetch: Rate,
     bypass: bool,
 }
 
@@ -45,6 +46,7 @@ impl Machine {
             cache_ways: WAYS,
             wb_order: setup.order,
             evict_rate: setup.evict_rate,
+            prefetch: setup.prefetch,
             fast,
             ..Config::default()
         })
@@ -276,13 +278,18 @@ fn one_step(rng: &mut ChaCha8Rng, machine: &mut Machine, model: &mut Model, bypa
 
 /// Every setting that the operations can tell apart.
 fn setups() -> impl Iterator<Item = Setup> {
-    let setup = |cache, order, evict_rate, bypass| Setup { cache, order, evict_rate, bypass };
-    let rare = Rate::from_ppm(20_000).unwrap();
+    let setup = |cache, order, evict_rate, prefetch, bypass| Setup { cache, order, evict_rate, prefetch, bypass };
+    let (rare, often) = (Rate::from_ppm(20_000).unwrap(), Rate::from_ppm(300_000).unwrap());
     let caching = [CacheModel::Exact, CacheModel::Lazy].into_iter().flat_map(move |cache| {
         let orders = WbOrder::ALL.into_iter().enumerate();
-        orders.map(move |(i, order)| setup(cache, order, if i == 1 { rare } else { Rate::NEVER }, i == 2))
+        orders.map(move |(i, order)| {
+            let only = |at: usize, rate| if i == at { rate } else { Rate::NEVER };
+            setup(cache, order, only(1, rare), only(3, often), i == 2)
+        })
     });
-    caching.chain([false, true].map(|bypass| setup(CacheModel::Off, WbOrder::Ascending, Rate::NEVER, bypass)))
+    caching.chain(
+        [false, true].map(|bypass| setup(CacheModel::Off, WbOrder::Ascending, Rate::NEVER, Rate::ALWAYS, bypass)),
+    )
 }
 
 /// Runs each setting with and without the fast path.
@@ -292,7 +299,7 @@ fn compare(seeds: std::ops::Range<u64>, steps: u32) {
             let (with, hits) = run(setup, seed, steps, true);
             let (without, no_hits) = run(setup, seed, steps, false);
             assert_eq!(with, without, "{setup:?} {seed}");
-            assert!(hits > u64::from(steps / 40), "the fast path was used {hits} times, {setup:?}");
+            assert!(hits > u64::from(steps / 50), "the fast path was used {hits} times, {setup:?}");
             assert_eq!(no_hits, 0);
         }
     }
@@ -316,7 +323,8 @@ fn a_long_run_of_random_operations_matches_the_naive_model() {
 #[test]
 fn the_state_hash_tells_runs_apart() {
     for cache in CacheModel::ALL {
-        let setup = Setup { cache, order: WbOrder::Ascending, evict_rate: Rate::NEVER, bypass: false };
+        let setup =
+            Setup { cache, order: WbOrder::Ascending, evict_rate: Rate::NEVER, prefetch: Rate::NEVER, bypass: false };
         assert_ne!(run(setup, 1, 1000, true).0, run(setup, 2, 1000, true).0);
         assert_eq!(run(setup, 1, 1000, true).0, run(setup, 1, 1000, true).0);
     }

@@ -42,6 +42,7 @@ pub struct Model {
     pub code: BTreeSet<u64>,
     write_backs: ChaCha20Rng,
     evictions: ChaCha20Rng,
+    prefetches: ChaCha20Rng,
 }
 
 /// A number below `end`.
@@ -59,8 +60,8 @@ impl Model {
             rng.set_stream(stream);
             rng
         };
-        let (write_backs, evictions) = (generator(5), generator(6));
-        Self { setup, dram: HashMap::new(), sets, keys, tme, code: BTreeSet::new(), write_backs, evictions }
+        let (write_backs, evictions, prefetches) = (generator(5), generator(6), generator(7));
+        Self { setup, dram: HashMap::new(), sets, keys, tme, code: BTreeSet::new(), write_backs, evictions, prefetches }
     }
 
     fn key(&self, tag: u64) -> Option<&XtsKey> {
@@ -107,6 +108,14 @@ impl Model {
         if self.find(tag).is_some() || self.setup.cache == CacheModel::Off {
             return;
         }
+        let ppm = u64::from(self.setup.prefetch.ppm());
+        if ppm > 0 && self.find(tag ^ 64).is_none() && below(&mut self.prefetches, 1_000_000) < ppm {
+            self.fill_one(tag ^ 64);
+        }
+        self.fill_one(tag);
+    }
+
+    fn fill_one(&mut self, tag: u64) {
         self.evict_at_random();
         if self.setup.cache == CacheModel::Exact && self.set(tag).len() == WAYS {
             let victim = self.set(tag)[0].tag;

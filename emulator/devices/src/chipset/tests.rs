@@ -258,7 +258,7 @@ fn s5_resets_and_debug_exit_are_signalled() {
     out(&mut c, 0, RESET_CONTROL, RESET_VALUE);
     assert_eq!(c.take_signal(), Some(Signal::Reset(ResetKind::Warm)));
     out(&mut c, 0, KBC_COMMAND, 0xFE);
-    assert_eq!(c.take_signal(), Some(Signal::Reset(ResetKind::Warm)));
+    assert_eq!(c.take_signal(), Some(Signal::Reset(ResetKind::Init)));
     out(&mut c, 0, PORT_92, 1);
     assert_eq!(c.take_signal(), Some(Signal::Reset(ResetKind::Init)));
     c.port_write(T(0), 0, DEBUG_EXIT, 4, 0xDEAD_BEEF);

@@ -10,11 +10,18 @@ fn require_cpl0(cpu: &Cpu) -> Result<(), Exception> {
     if cpu.cpl == 0 { Ok(()) } else { Err(Exception::GP0) }
 }
 
-/// WBINVD: all KeyIDs are written back. Also F3 0F 09: where WBNOINVD is not enumerated that encoding is WBINVD.
+/// WBINVD: the lines of all KeyIDs are written back and dropped.
 pub(super) fn wbinvd(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
     require_cpl0(cpu)?;
     cpu.observe_cache(Operation::WriteBackInvalidate);
     cpu.mem.wbinvd();
+    Ok(())
+}
+
+/// WBNOINVD: the lines of all KeyIDs are written back and stay. An older processor takes its encoding, F3 0F 09, for WBINVD.
+pub(super) fn wbnoinvd(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
+    require_cpl0(cpu)?;
+    cpu.mem.wbnoinvd();
     Ok(())
 }
 

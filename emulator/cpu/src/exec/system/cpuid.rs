@@ -155,7 +155,10 @@ mod spec {
     }
     pub const BRAND: &[u8; 48] = b"mktme-emu Intel(R) Xeon(R) @ 1.00GHz\0\0\0\0\0\0\0\0\0\0\0\0";
     pub const INVARIANT_TSC: u32 = 1 << 8;
+    /// Leaf 80000008H EAX\[15:8\].
     pub const LINEAR_BITS: u32 = 48;
+    /// Leaf 80000008H EBX\[9\].
+    pub const WBNOINVD: u32 = 1 << 9;
 }
 
 /// What distinguishes one processor model from another.
@@ -174,6 +177,9 @@ pub struct CpuModel {
     pub cache_ways: u32,
     /// Knob `pconfig_legacy_codes` (MK specification section 4.3).
     pub pconfig_legacy_codes: bool,
+    /// Fault knob `core_override` (MC-05, MK specification section 9.16): what this processor takes for IA32_TME_ACTIVATE, in
+    /// RDMSR and when 9FFH takes over the KeyID width. The package and its PCONFIG are not concerned.
+    pub core_override: Option<u64>,
 }
 
 impl Default for CpuModel {
@@ -193,6 +199,7 @@ impl CpuModel {
             cache_bytes,
             cache_ways: cache_ways.max(1),
             pconfig_legacy_codes: false,
+            core_override: None,
         }
     }
 
@@ -275,7 +282,7 @@ impl Cpu {
             0x8000_0008 if mutant!(MaxphyaddrReduced) => {
                 [u32::from(m.maxphyaddr - self.mem.layout().keyid_bits), 0, 0, 0]
             }
-            0x8000_0008 => [u32::from(m.maxphyaddr) | spec::LINEAR_BITS << 8, 0, 0, 0],
+            0x8000_0008 => [u32::from(m.maxphyaddr) | spec::LINEAR_BITS << 8, spec::WBNOINVD, 0, 0],
             // 3 serial number, 5 MONITOR, 8, 9 DCA, AH PMU, CH, EH-14H, 17H-1AH, 1CH-1EH: nothing there.
             _ => [0; 4],
         }

@@ -160,7 +160,8 @@ impl Cpu {
             IA32_PAT => self.msr.pat,
             IA32_MTRR_DEF_TYPE => self.msr.mtrr.def_type,
             IA32_MKTME_KEYID_PARTITIONING | IA32_TME_CAPABILITY..=IA32_TME_EXCLUDE_BASE | IA32_TME_CLEAR_SAVED_KEY => {
-                return self.mem.tme().rdmsr(msr).ok_or(Exception::GP0);
+                let value = self.mem.tme().rdmsr(msr).ok_or(Exception::GP0)?;
+                return Ok(self.model.core_override.filter(|_| msr == IA32_TME_ACTIVATE).unwrap_or(value));
             }
             MK_TME_CORE_ACTIVATE => {
                 require(self.has_core_activate())?;
@@ -250,7 +251,7 @@ impl Cpu {
                 // MC-13: every bit of the written value is reserved.
                 require(self.has_core_activate() && (value == 0 || mutant!(CoreActivateAnyValue)))?;
                 self.msr.k_core =
-                    if mutant!(CoreActivateStale) { self.msr.k_core } else { self.mem.tme().keyid_bits() };
+                    if mutant!(CoreActivateStale) { self.msr.k_core } else { self.keyid_bits_to_activate() };
                 self.told_not_activated = false;
                 // The page-miss handler's address mask changed, and with it the memory types it would find.
                 self.flush_tlb(true);
@@ -282,6 +283,16 @@ impl Cpu {
     /// MK_TME_CORE_ACTIVATE exists with TME-MK (MK specification section 3.6).
     fn has_core_activate(&self) -> bool {
         self.mem.tme().features().max_keyid_bits() > 0
+    }
+
+    /// What a write of 9FFH makes `k_core`: MK_TME_KEYID_BITS of the locked and enabled 982H, else 0 (section 3.6).
+    fn keyid_bits_to_activate(&self) -> u8 {
+        use x86::tme::activate::*;
+        match self.model.core_override {
+            Some(seen) if seen & (LOCK | ENABLE) == LOCK | ENABLE => (seen >> MK_TME_KEYID_BITS_SHIFT & 0xF) as u8,
+            Some(_) => 0,
+            None => self.mem.tme().keyid_bits(),
+        }
     }
 
     fn apic_write(&mut self, msr: u32, value: u64) -> Result<(), Exception> {

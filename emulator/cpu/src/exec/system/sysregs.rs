@@ -42,7 +42,8 @@ fn by_mnemonic(mnemonic: Mnemonic) -> Option<ExecFn> {
         Mnemonic::Invlpg => tlb_ops::invlpg,
         Mnemonic::Invpcid => tlb_ops::invpcid,
 
-        Mnemonic::Wbinvd | Mnemonic::Wbnoinvd => cache_ops::wbinvd,
+        Mnemonic::Wbinvd => cache_ops::wbinvd,
+        Mnemonic::Wbnoinvd => cache_ops::wbnoinvd,
         Mnemonic::Invd => cache_ops::invd,
         Mnemonic::Clflush | Mnemonic::Clflushopt => cache_ops::clflush,
         Mnemonic::Clwb => cache_ops::clwb,
