@@ -91,8 +91,8 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type DrawResult = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
 fn draw(area: &Area, (left, top): (i32, i32), panel: &Panel) -> DrawResult {
-    let font = ("sans-serif", 12).into_font();
-    let heading = ("sans-serif", 15).into_font();
+    let font = ("sans-serif", 15).into_font();
+    let heading = ("sans-serif", 19).into_font();
     area.draw(&Text::new(panel.title.clone(), (left + MARGIN, top + MARGIN / 2), heading))?;
     let room = WIDTH / 2 - MARGIN - LABELS - FIGURES;
     let largest = panel.bars.iter().map(|(_, value)| *value).fold(f64::MIN_POSITIVE, f64::max);
