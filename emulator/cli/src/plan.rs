@@ -57,6 +57,7 @@ impl Plan {
     pub fn new(args: RunArgs) -> Result<Plan> {
         let mut config = config(&args)?;
         config.sanitize = args.sanitizer.sanitize.is_some();
+        args.aes_backend.choose()?;
         check(&args)?;
         let protocol = protocol(&args)?;
         let ram = (config.ram_bytes, "all of RAM, -m");
