@@ -127,6 +127,22 @@ fn two_boots_are_identical_and_so_is_one_without_the_fast_path() {
     assert_eq!(first, state(&["--no-fast-path"]));
 }
 
+#[test]
+fn no_shortcut_of_the_host_changes_a_state() {
+    let Some(kit) = kit() else { return };
+    // With programs: processes share pages, and interrupts meet STI in every place.
+    let append = if long() { "guest.run=workload" } else { "guest.run=report" };
+    let state = |options: &[&str]| {
+        let run = boot(kit, append, &[&["--state-hash"], options].concat());
+        assert_healthy(&run);
+        run.state()
+    };
+    let with = state(&[]);
+    for without in ["--fast-path", "--links", "--bulk-strings"] {
+        assert_eq!(with, state(&[without, "off"]), "{without}");
+    }
+}
+
 /// Instructions of the short boot: decompression, early memory set-up and the first drivers.
 const SHORT_BOOT: &str = "icount:150M";
 

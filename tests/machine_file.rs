@@ -43,6 +43,8 @@ fn every_key_of_the_machine_file_is_an_option() {
         ("seed", "7", "7"),
         ("ips", "1M", "1000000"),
         ("fast_path", "off", "false"),
+        ("links", "off", "false"),
+        ("bulk_strings", "off", "false"),
     ];
     let dashed = |name: &str| format!("--{}", name.replace('_', "-"));
     let arguments = options.iter().flat_map(|(name, value, _)| [dashed(name), (*value).to_owned()]);

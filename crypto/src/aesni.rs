@@ -75,6 +75,12 @@ impl<const N: usize> Schedules<N> {
         }
     }
 
+    /// The kernel whose accesses are blocks.
+    #[inline(always)]
+    pub(crate) fn narrow(&self) -> &Self {
+        self
+    }
+
     #[inline(always)]
     pub(crate) fn line<D: Direction>(&self, dun: u64, source: &D::Source, target: &mut D::Target) {
         // SAFETY: the host has `aes`, or `self` would not exist.
@@ -188,7 +194,7 @@ fn times_alpha(tweak: __m128i) -> __m128i {
 /// E_K2 of data-unit numbers: the first tweaks of their lines.
 #[inline]
 #[target_feature(enable = "aes")]
-fn first_tweaks<const L: usize, const N: usize>(keys: &[__m128i; N], duns: [u64; L]) -> [__m128i; L] {
+pub(crate) fn first_tweaks<const L: usize, const N: usize>(keys: &[__m128i; N], duns: [u64; L]) -> [__m128i; L] {
     let mut state = [_mm_setzero_si128(); L];
     for (block, dun) in state.iter_mut().zip(duns) {
         *block = _mm_xor_si128(_mm_cvtsi64_si128(dun.cast_signed()), keys[0]);
@@ -199,6 +205,28 @@ fn first_tweaks<const L: usize, const N: usize>(keys: &[__m128i; N], duns: [u64;
         }
     }
     for block in &mut state {
+        *block = _mm_aesenclast_si128(*block, keys[N - 1]);
+    }
+    state
+}
+
+/// [`first_tweaks`] with a key for each line.
+#[inline]
+#[target_feature(enable = "aes")]
+pub(crate) fn first_tweaks_of<const L: usize, const N: usize>(
+    keys: [&[__m128i; N]; L],
+    duns: [u64; L],
+) -> [__m128i; L] {
+    let mut state = [_mm_setzero_si128(); L];
+    for slot in 0..L {
+        state[slot] = _mm_xor_si128(_mm_cvtsi64_si128(duns[slot].cast_signed()), keys[slot][0]);
+    }
+    for n in 1..N - 1 {
+        for (block, keys) in state.iter_mut().zip(keys) {
+            *block = _mm_aesenc_si128(*block, keys[n]);
+        }
+    }
+    for (block, keys) in state.iter_mut().zip(keys) {
         *block = _mm_aesenclast_si128(*block, keys[N - 1]);
     }
     state

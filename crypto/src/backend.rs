@@ -1,5 +1,9 @@
 //! Which code runs the AES rounds.
 
+use std::fmt;
+use std::str::FromStr;
+use std::sync::OnceLock;
+
 /// An implementation of the cipher. All of them compute the same function; they differ in speed and in the hosts they
 /// need.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -8,14 +12,29 @@ pub enum Backend {
     Portable,
     /// AESENC and AESDEC with everything around them inlined: x86-64 hosts with CPUID.01H:ECX.AESNI\[25\].
     AesNi,
-    /// The same with VAES for runs of lines: hosts that also have CPUID.(EAX=07H,ECX=0):EBX.AVX512F\[16\] and
-    /// ECX.VAES\[9\].
-    Vaes,
+    /// VAESENC and VAESDEC on YMM registers, two blocks each: hosts that also have CPUID.(EAX=07H,ECX=0):EBX.AVX2\[5\]
+    /// and ECX.VAES\[9\].
+    Vaes256,
+    /// The same on ZMM registers, a line each: hosts that also have CPUID.(EAX=07H,ECX=0):EBX.AVX512F\[16\].
+    Vaes512,
 }
+
+/// The process's default, once somebody needs it or chooses it.
+static DEFAULT: OnceLock<Backend> = OnceLock::new();
 
 impl Backend {
     /// Every backend, the fastest last.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::AesNi, Self::Vaes];
+    pub const ALL: [Self; 4] = [Self::Portable, Self::AesNi, Self::Vaes256, Self::Vaes512];
+
+    /// The name users type.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::AesNi => "aesni",
+            Self::Vaes256 => "vaes256",
+            Self::Vaes512 => "vaes512",
+        }
+    }
 
     /// True on hosts that can run it.
     pub fn is_available(self) -> bool {
@@ -24,9 +43,11 @@ impl Backend {
             #[cfg(target_arch = "x86_64")]
             Self::AesNi => crate::aesni::is_available(),
             #[cfg(target_arch = "x86_64")]
-            Self::Vaes => crate::vaes::is_available(),
+            Self::Vaes256 => crate::vaes256::is_available(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Vaes512 => crate::vaes512::is_available(),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::AesNi | Self::Vaes => false,
+            Self::AesNi | Self::Vaes256 | Self::Vaes512 => false,
         }
     }
 
@@ -35,8 +56,73 @@ impl Backend {
         Self::ALL.into_iter().filter(|backend| backend.is_available())
     }
 
-    /// What [`XtsKey::new`](crate::XtsKey::new) picks.
+    /// The fastest backend of this host.
     pub fn fastest() -> Self {
         Self::available().last().unwrap_or(Self::Portable)
     }
+
+    /// What [`XtsKey::new`](crate::XtsKey::new) expands keys for: what was [chosen](Self::choose), or the fastest.
+    /// Settled by the first call, for the rest of the process.
+    pub fn default_of_process() -> Self {
+        *DEFAULT.get_or_init(Self::fastest)
+    }
+
+    /// Makes this the default of the process, before the first key is expanded.
+    ///
+    /// # Errors
+    ///
+    /// When the host lacks the backend, or another default is settled already.
+    pub fn choose(self) -> Result<(), BackendError> {
+        if !self.is_available() {
+            return Err(BackendError::Unavailable(self));
+        }
+        match *DEFAULT.get_or_init(|| self) {
+            settled if settled == self => Ok(()),
+            settled => Err(BackendError::Settled(settled)),
+        }
+    }
 }
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Backend {
+    type Err = BackendError;
+
+    fn from_str(name: &str) -> Result<Self, BackendError> {
+        let found = Self::ALL.into_iter().find(|backend| backend.name() == name);
+        found.ok_or_else(|| BackendError::Unknown(name.to_owned()))
+    }
+}
+
+/// Why a backend cannot be had.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BackendError {
+    /// No backend has this name.
+    Unknown(String),
+    /// The host's processor lacks the instructions.
+    Unavailable(Backend),
+    /// Keys have been expanded for this one already.
+    Settled(Backend),
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names =
+            |backends: &mut dyn Iterator<Item = Backend>| backends.map(Backend::name).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Unknown(name) => {
+                write!(f, "unknown backend `{name}`: expected one of {}", names(&mut Backend::ALL.into_iter()))
+            }
+            Self::Unavailable(backend) => {
+                write!(f, "this processor cannot run `{backend}`; it can run {}", names(&mut Backend::available()))
+            }
+            Self::Settled(backend) => write!(f, "keys have been expanded for `{backend}` already"),
+        }
+    }
+}
+
+impl std::error::Error for BackendError {}

@@ -3,7 +3,7 @@
 use crate::direction::{Decrypt, Direction, Encrypt};
 use crate::line::{CipherLine, PlainLine};
 use crate::run::{LineRun, RUN_LINES};
-use crate::xts::XtsKey;
+use crate::xts::{MIXED, XtsKey, mixed};
 
 /// One line to convert from `Source` to `Target`.
 #[derive(Debug)]
@@ -29,10 +29,10 @@ pub fn decrypt_batch(requests: &mut [Request<'_, CipherLine, PlainLine>]) {
     batch::<Decrypt>(requests);
 }
 
-/// Requests that all have the key of the first one.
-struct SameKey<'r, 'a, D: Direction>(&'r mut [Request<'a, D::Source, D::Target>]);
+/// Requests as a run.
+struct Requests<'r, 'a, D: Direction>(&'r mut [Request<'a, D::Source, D::Target>]);
 
-impl<D: Direction> LineRun<D> for SameKey<'_, '_, D> {
+impl<D: Direction> LineRun<D> for Requests<'_, '_, D> {
     #[inline(always)]
     fn len(&self) -> usize {
         self.0.len()
@@ -52,19 +52,38 @@ impl<D: Direction> LineRun<D> for SameKey<'_, '_, D> {
     fn target(&mut self, index: usize) -> &mut D::Target {
         self.0[index].target
     }
+
+    #[inline(always)]
+    fn pair(&mut self, index: usize) -> (&D::Source, &mut D::Target) {
+        let Request { source, target, .. } = &mut self.0[index];
+        (source, target)
+    }
 }
 
 fn batch<D: Direction>(requests: &mut [Request<'_, D::Source, D::Target>]) {
-    for group in requests.chunk_by_mut(|a, b| std::ptr::eq(a.key, b.key)) {
-        for run in group.chunks_mut(RUN_LINES) {
-            match run {
-                [only] => only.key.line::<D>(only.dun, only.source, only.target),
-                [first, ..] => {
-                    let key = first.key;
-                    key.run(&mut SameKey::<D>(run));
-                }
-                [] => {}
+    let mut rest = requests;
+    while let Some(first) = rest.first() {
+        let key = first.key;
+        let same = rest.iter().take(RUN_LINES).take_while(|request| std::ptr::eq(request.key, key)).count();
+        let done = if same < MIXED && mixed_keys::<D>(rest) {
+            MIXED
+        } else {
+            let run = &mut rest[..same];
+            if let [only] = run {
+                key.line::<D>(only.dun, only.source, only.target);
+            } else {
+                key.run(&mut Requests::<D>(run));
             }
-        }
+            same
+        };
+        rest = &mut rest[done..];
     }
+}
+
+/// The first [`MIXED`] requests, if there are as many and a kernel takes their keys together.
+#[inline]
+fn mixed_keys<D: Direction>(requests: &mut [Request<'_, D::Source, D::Target>]) -> bool {
+    let Some(run) = requests.first_chunk_mut::<MIXED>() else { return false };
+    let keys = run.each_ref().map(|request| request.key);
+    mixed(keys, &mut Requests::<D>(run))
 }

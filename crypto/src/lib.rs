@@ -20,16 +20,20 @@ mod algorithm;
 mod backend;
 mod batch;
 mod direction;
+mod limit;
 mod line;
 mod portable;
 mod run;
 mod tweak;
 #[cfg(target_arch = "x86_64")]
-mod vaes;
+mod vaes256;
+#[cfg(target_arch = "x86_64")]
+mod vaes512;
 mod xts;
 
 pub use algorithm::Algorithm;
-pub use backend::Backend;
+pub use backend::{Backend, BackendError};
 pub use batch::{Request, decrypt_batch, encrypt_batch};
+pub use limit::Width;
 pub use line::{CipherLine, LINE_BYTES, PlainLine};
 pub use xts::XtsKey;

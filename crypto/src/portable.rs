@@ -54,6 +54,12 @@ where
         Self { data, tweak }
     }
 
+    /// The kernel whose accesses are blocks.
+    #[inline(always)]
+    pub(crate) fn narrow(&self) -> &Self {
+        self
+    }
+
     #[inline]
     pub(crate) fn line<D: Direction>(&self, dun: u64, source: &D::Source, target: &mut D::Target) {
         let mut first = unit_block(dun);

@@ -11,6 +11,13 @@ pub(crate) trait LineRun<D: Direction> {
     fn len(&self) -> usize;
     /// Data-unit number of a line; `index < len()`, as below.
     fn dun(&self, index: usize) -> u64;
+    /// The first data-unit number, if each of the others is one more than the one before it (modulo 2^64).
+    #[inline(always)]
+    fn neighbours_from(&self) -> Option<u64> {
+        None
+    }
     fn source(&self, index: usize) -> &D::Source;
     fn target(&mut self, index: usize) -> &mut D::Target;
+    /// Both ends of one line.
+    fn pair(&mut self, index: usize) -> (&D::Source, &mut D::Target);
 }

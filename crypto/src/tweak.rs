@@ -11,6 +11,23 @@ pub(crate) const BLOCK_BYTES: usize = 16;
 /// x^128 + x^7 + x^2 + x + 1: what a bit that leaves position 127 comes back as.
 pub(crate) const REDUCTION: u128 = 0x87;
 
+/// What the three bits of an index come back as when they leave the top: their carry-less product with [`REDUCTION`].
+pub(crate) const REDUCED: [u16; 8] = {
+    let mut table = [0; 8];
+    let mut bits = 0;
+    while bits < 8 {
+        let mut power = 0;
+        while power < 3 {
+            if bits >> power & 1 != 0 {
+                table[bits] ^= (REDUCTION as u16) << power;
+            }
+            power += 1;
+        }
+        bits += 1;
+    }
+    table
+};
+
 /// The data-unit number as the input block of the tweak cipher: 128 bits, little-endian (MC-33).
 #[inline]
 pub(crate) fn unit_block(dun: u64) -> Block {
@@ -33,6 +50,11 @@ pub(crate) fn line_tweaks(first: &Block) -> [u128; BLOCKS_PER_LINE] {
     let t2 = times_alpha(t1);
     [t0, t1, t2, times_alpha(t2)]
 }
+
+/// First tweaks of which bits leave the low quadword, the high one, both, in every number.
+#[cfg(test)]
+pub(crate) const CARRYING: [u128; 7] =
+    [1, 7 << 61, 7 << 125, 5 << 125, 3 << 126, u128::MAX, 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c834];
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,7 @@ use crate::line::{CipherLine, PlainLine};
 use crate::portable::Schedules;
 use crate::run::{LineRun, RUN_LINES};
 #[cfg(target_arch = "x86_64")]
-use crate::{aesni, vaes};
+use crate::{aesni, vaes256, vaes512};
 
 /// One entry's worth of key material: K1 (data) and K2 (tweak), expanded once, here, and never again.
 ///
@@ -29,9 +29,13 @@ enum Keyed {
     #[cfg(target_arch = "x86_64")]
     AesNi256(aesni::Schedules<{ aesni::ROUND_KEYS_256 }>),
     #[cfg(target_arch = "x86_64")]
-    Vaes128(vaes::Schedules<{ aesni::ROUND_KEYS_128 }>),
+    Ymm128(vaes256::Schedules<{ aesni::ROUND_KEYS_128 }>),
     #[cfg(target_arch = "x86_64")]
-    Vaes256(vaes::Schedules<{ aesni::ROUND_KEYS_256 }>),
+    Ymm256(vaes256::Schedules<{ aesni::ROUND_KEYS_256 }>),
+    #[cfg(target_arch = "x86_64")]
+    Zmm128(vaes512::Schedules<{ aesni::ROUND_KEYS_128 }>),
+    #[cfg(target_arch = "x86_64")]
+    Zmm256(vaes512::Schedules<{ aesni::ROUND_KEYS_256 }>),
 }
 
 impl Keyed {
@@ -45,11 +49,15 @@ impl Keyed {
             #[cfg(target_arch = "x86_64")]
             (Backend::AesNi, Algorithm::AesXts256) => aesni::Schedules::new(k1, k2).map(Self::AesNi256),
             #[cfg(target_arch = "x86_64")]
-            (Backend::Vaes, Algorithm::AesXts128) => vaes::Schedules::new(k1, k2).map(Self::Vaes128),
+            (Backend::Vaes256, Algorithm::AesXts128) => vaes256::Schedules::new(k1, k2).map(Self::Ymm128),
             #[cfg(target_arch = "x86_64")]
-            (Backend::Vaes, Algorithm::AesXts256) => vaes::Schedules::new(k1, k2).map(Self::Vaes256),
+            (Backend::Vaes256, Algorithm::AesXts256) => vaes256::Schedules::new(k1, k2).map(Self::Ymm256),
+            #[cfg(target_arch = "x86_64")]
+            (Backend::Vaes512, Algorithm::AesXts128) => vaes512::Schedules::new(k1, k2).map(Self::Zmm128),
+            #[cfg(target_arch = "x86_64")]
+            (Backend::Vaes512, Algorithm::AesXts256) => vaes512::Schedules::new(k1, k2).map(Self::Zmm256),
             #[cfg(not(target_arch = "x86_64"))]
-            (Backend::AesNi | Backend::Vaes, _) => None,
+            (Backend::AesNi | Backend::Vaes256 | Backend::Vaes512, _) => None,
         }
     }
 }
@@ -65,9 +73,13 @@ macro_rules! with_schedules {
             #[cfg(target_arch = "x86_64")]
             Keyed::AesNi256($schedules) => $call,
             #[cfg(target_arch = "x86_64")]
-            Keyed::Vaes128($schedules) => $call,
+            Keyed::Ymm128($schedules) => $call,
             #[cfg(target_arch = "x86_64")]
-            Keyed::Vaes256($schedules) => $call,
+            Keyed::Ymm256($schedules) => $call,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::Zmm128($schedules) => $call,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::Zmm256($schedules) => $call,
         }
     };
 }
@@ -91,6 +103,11 @@ impl<D: Direction> LineRun<D> for Contiguous<'_, D> {
     }
 
     #[inline(always)]
+    fn neighbours_from(&self) -> Option<u64> {
+        Some(self.first_dun)
+    }
+
+    #[inline(always)]
     fn source(&self, index: usize) -> &D::Source {
         &self.source[index]
     }
@@ -98,6 +115,11 @@ impl<D: Direction> LineRun<D> for Contiguous<'_, D> {
     #[inline(always)]
     fn target(&mut self, index: usize) -> &mut D::Target {
         &mut self.target[index]
+    }
+
+    #[inline(always)]
+    fn pair(&mut self, index: usize) -> (&D::Source, &mut D::Target) {
+        (&self.source[index], &mut self.target[index])
     }
 }
 
@@ -111,7 +133,7 @@ impl XtsKey {
     ///
     /// When a slice is shorter than the algorithm's key.
     pub fn new(alg: Algorithm, k1: &[u8], k2: &[u8]) -> Self {
-        Self::with_backend(Backend::fastest(), alg, k1, k2)
+        Self::with_backend(Backend::default_of_process(), alg, k1, k2)
     }
 
     /// [`XtsKey::new`] with a backend of the caller's choice, which stays with the key.
@@ -132,7 +154,9 @@ impl XtsKey {
             #[cfg(target_arch = "x86_64")]
             Keyed::AesNi128(_) | Keyed::AesNi256(_) => Backend::AesNi,
             #[cfg(target_arch = "x86_64")]
-            Keyed::Vaes128(_) | Keyed::Vaes256(_) => Backend::Vaes,
+            Keyed::Ymm128(_) | Keyed::Ymm256(_) => Backend::Vaes256,
+            #[cfg(target_arch = "x86_64")]
+            Keyed::Zmm128(_) | Keyed::Zmm256(_) => Backend::Vaes512,
         }
     }
 
@@ -147,9 +171,9 @@ impl XtsKey {
             #[cfg(target_arch = "x86_64")]
             Keyed::AesNi256(_) => Algorithm::AesXts256,
             #[cfg(target_arch = "x86_64")]
-            Keyed::Vaes128(_) => Algorithm::AesXts128,
+            Keyed::Ymm128(_) | Keyed::Zmm128(_) => Algorithm::AesXts128,
             #[cfg(target_arch = "x86_64")]
-            Keyed::Vaes256(_) => Algorithm::AesXts256,
+            Keyed::Ymm256(_) | Keyed::Zmm256(_) => Algorithm::AesXts256,
         }
     }
 
@@ -175,11 +199,13 @@ impl XtsKey {
     #[inline]
     pub fn encrypt_line(&self, dun: u64, plain: &PlainLine) -> CipherLine {
         let mut cipher = CipherLine::ZERO;
-        self.encrypt_line_into(dun, plain, &mut cipher);
+        self.copied_line::<Encrypt>(dun, plain, &mut cipher);
         cipher
     }
 
-    /// [`encrypt_line`](Self::encrypt_line) that writes the result where it belongs and so saves copies of the line.
+    /// [`encrypt_line`](Self::encrypt_line) that writes the result where it belongs. Faster, by copies and by wider
+    /// registers, unless the caller has just written `plain` or reads `cipher` at once: such accesses are narrower than
+    /// a vector register and wait for its store, or it for theirs.
     #[inline]
     pub fn encrypt_line_into(&self, dun: u64, plain: &PlainLine, cipher: &mut CipherLine) {
         self.line::<Encrypt>(dun, plain, cipher);
@@ -189,11 +215,12 @@ impl XtsKey {
     #[inline]
     pub fn decrypt_line(&self, dun: u64, cipher: &CipherLine) -> PlainLine {
         let mut plain = PlainLine::ZERO;
-        self.decrypt_line_into(dun, cipher, &mut plain);
+        self.copied_line::<Decrypt>(dun, cipher, &mut plain);
         plain
     }
 
-    /// [`decrypt_line`](Self::decrypt_line) that writes the result where it belongs and so saves copies of the line.
+    /// [`decrypt_line`](Self::decrypt_line) that writes the result where it belongs; see
+    /// [`encrypt_line_into`](Self::encrypt_line_into).
     #[inline]
     pub fn decrypt_line_into(&self, dun: u64, cipher: &CipherLine, plain: &mut PlainLine) {
         self.line::<Decrypt>(dun, cipher, plain);
@@ -217,10 +244,47 @@ impl XtsKey {
         with_schedules!(self, schedules => schedules.line::<D>(dun, source, target));
     }
 
+    /// [`line`](Self::line) for a line that is copied before or after. Copies are made in 16-byte pieces, and those hold
+    /// up wider accesses of the same bytes for three times as long as wide registers save.
+    #[inline]
+    fn copied_line<D: Direction>(&self, dun: u64, source: &D::Source, target: &mut D::Target) {
+        with_schedules!(self, schedules => schedules.narrow().line::<D>(dun, source, target));
+    }
+
     /// At most [`RUN_LINES`] lines.
     pub(crate) fn run<D: Direction>(&self, run: &mut impl LineRun<D>) {
         with_schedules!(self, schedules => schedules.run(run));
     }
+}
+
+/// Lines that can go abreast although each has a key of its own.
+pub(crate) const MIXED: usize = 4;
+#[cfg(target_arch = "x86_64")]
+const _: () = assert!(MIXED == vaes256::LINES_ABREAST && MIXED == vaes512::ABREAST);
+
+/// A line under each of the keys. False, and nothing done, where no kernel has them go abreast.
+pub(crate) fn mixed<D: Direction>(keys: [&XtsKey; MIXED], run: &mut impl LineRun<D>) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    match keys.map(|key| &key.0) {
+        [Keyed::Ymm128(a), Keyed::Ymm128(b), Keyed::Ymm128(c), Keyed::Ymm128(d)] => {
+            vaes256::Schedules::mixed([a, b, c, d], run);
+            return true;
+        }
+        [Keyed::Ymm256(a), Keyed::Ymm256(b), Keyed::Ymm256(c), Keyed::Ymm256(d)] => {
+            vaes256::Schedules::mixed([a, b, c, d], run);
+            return true;
+        }
+        [Keyed::Zmm128(a), Keyed::Zmm128(b), Keyed::Zmm128(c), Keyed::Zmm128(d)] => {
+            vaes512::Schedules::mixed([a, b, c, d], run);
+            return true;
+        }
+        [Keyed::Zmm256(a), Keyed::Zmm256(b), Keyed::Zmm256(c), Keyed::Zmm256(d)] => {
+            vaes512::Schedules::mixed([a, b, c, d], run);
+            return true;
+        }
+        _ => {}
+    }
+    false
 }
 
 impl fmt::Debug for XtsKey {

@@ -99,6 +99,57 @@ fn contiguous_lines_equal_the_reference() {
 }
 
 #[test]
+fn every_backend_equals_the_portable_one_at_every_length_up_to_two_pages() {
+    for_each(|alg, backend| {
+        let mut rng = ChaCha8Rng::seed_from_u64(130);
+        for length in 1..=130 {
+            let keys = Keys::random(&mut rng, alg);
+            let (portable, key) = (keys.expand(Backend::Portable), keys.expand(backend));
+            let first = first_dun(&mut rng, length as u64);
+            let plain = random_lines(&mut rng, length);
+            let (mut expected, mut cipher) = (vec![CipherLine::ZERO; length], vec![CipherLine::ZERO; length]);
+            portable.encrypt_lines(first, &plain, &mut expected);
+            key.encrypt_lines(first, &plain, &mut cipher);
+            assert_eq!(cipher, expected, "{alg:?}, {backend:?}, {length} lines at {first:#x}");
+            let mut back = vec![PlainLine::ZERO; length];
+            key.decrypt_lines(first, &cipher, &mut back);
+            assert_eq!(back, plain, "{alg:?}, {backend:?}, {length} lines at {first:#x}");
+        }
+    });
+}
+
+#[test]
+fn a_batch_that_changes_its_key_at_every_line_equals_single_lines() {
+    for_each(|alg, backend| {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let keys: Vec<_> = (0..5).map(|_| Keys::random(&mut rng, alg).expand(backend)).collect();
+        for length in 0..=20 {
+            let plain = random_lines(&mut rng, length);
+            let mut cipher = vec![CipherLine::ZERO; length];
+            let mut requests: Vec<_> = plain
+                .iter()
+                .zip(&mut cipher)
+                .zip(0..)
+                .map(|((source, target), dun)| Request { key: &keys[dun as usize % 5], dun, source, target })
+                .collect();
+            encrypt_batch(&mut requests);
+            for (dun, (plain, cipher)) in plain.iter().zip(&cipher).enumerate() {
+                assert_eq!(keys[dun % 5].encrypt_line(dun as u64, plain), *cipher, "{backend:?}");
+            }
+            let mut back = vec![PlainLine::ZERO; length];
+            let mut requests: Vec<_> = cipher
+                .iter()
+                .zip(&mut back)
+                .zip(0..)
+                .map(|((source, target), dun)| Request { key: &keys[dun as usize % 5], dun, source, target })
+                .collect();
+            decrypt_batch(&mut requests);
+            assert_eq!(back, plain, "{backend:?}");
+        }
+    });
+}
+
+#[test]
 fn single_lines_equal_the_reference() {
     for_each(|alg, backend| {
         let mut rng = ChaCha8Rng::seed_from_u64(64);

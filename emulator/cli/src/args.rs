@@ -1,9 +1,10 @@
 //! The options. QEMU's spellings where QEMU has the option.
 
+use crate::bench::args::BenchArgs;
 use crate::explore::ExploreArgs;
 use crate::help;
 use crate::sanitize::SanitizeArgs;
-use crate::value::{self, SerialSink, Until};
+use crate::value::{self, AesBackend, SerialSink, Until};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use firmware::{Exclude, TmeSetting};
 use mem::{CacheModel, LockedWrite, Rate, TmeProfile, WbOrder};
@@ -39,6 +40,9 @@ enum Command {
     /// Checks the model against the hardware specification, statement by statement
     #[command(long_about = help::CONFORMANCE_ABOUT, after_help = help::CONFORMANCE_AFTER, max_term_width = 100)]
     Conformance(conformance::Args),
+    /// Measures the encryption datapath and the memory system, and models what a guest sees of them
+    #[command(long_about = help::BENCH_ABOUT, after_help = help::BENCH_AFTER, max_term_width = 100)]
+    Bench(Box<BenchArgs>),
     /// Repeats a run under many seeds and cache policies, and tells which outcomes there are
     #[command(long_about = help::EXPLORE_ABOUT, after_help = help::EXPLORE_AFTER, max_term_width = 100)]
     Explore(ExploreArgs),
@@ -49,6 +53,7 @@ enum Command {
 pub enum Action {
     Run(Box<RunArgs>),
     Conformance(conformance::Args),
+    Bench(Box<BenchArgs>),
     Explore(ExploreArgs),
 }
 
@@ -58,6 +63,7 @@ impl Cli {
         match self.command {
             Some(Command::Run(args)) => Action::Run(args),
             Some(Command::Conformance(args)) => Action::Conformance(args),
+            Some(Command::Bench(args)) => Action::Bench(args),
             Some(Command::Explore(args)) => Action::Explore(args),
             None => Action::Run(Box::new(self.run)),
         }
@@ -142,6 +148,15 @@ pub struct RunArgs {
     /// Host-side shortcuts for memory accesses; off is slow and changes no result [default: on]
     #[arg(long, value_name = "SWITCH", value_enum, help_heading = help::MACHINE)]
     pub fast_path: Option<Switch>,
+    /// Decoded code leads on to decoded code without a fetch; off is slow and changes no result [default: on]
+    #[arg(long, value_name = "SWITCH", value_enum, help_heading = help::MACHINE)]
+    pub links: Option<Switch>,
+    /// String instructions move a line at a time; off is slow and changes no result [default: on]
+    #[arg(long, value_name = "SWITCH", value_enum, help_heading = help::MACHINE)]
+    pub bulk_strings: Option<Switch>,
+    /// Instructions that encrypt and decrypt: auto (the fastest that the host has), portable, aesni, vaes256, vaes512 [default: auto]
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = value::aes_backend, hide_default_value = true, help_heading = help::MACHINE)]
+    pub aes_backend: AesBackend,
     /// The same as --fast-path off
     #[arg(long, help_heading = help::MACHINE)]
     pub no_fast_path: bool,

@@ -8,6 +8,8 @@ pub const CONSOLE: &str = "Console";
 pub const END: &str = "When to end";
 pub const SANITIZER: &str = "Alias sanitizer";
 pub const REPORTS: &str = "Logs and reports";
+pub const MEASUREMENT: &str = "Measurement";
+pub const MODEL: &str = "Latency model";
 
 pub const ABOUT: &str = "An x86-64 machine with Intel's memory encryption (TME, MKTME), emulated";
 
@@ -32,6 +34,20 @@ Exit statuses:
    0  every applicable statement that was run holds
    1  at least one does not
    2  bad usage, or the JUnit file could not be written";
+
+pub const BENCH_ABOUT: &str = "\
+Measures the encryption datapath line by line, every backend of the host and other libraries side by side, as a \
+percentage of what the processor's AES instructions could do in the same run; then the modelled memory system with the \
+encryption on, bypassed and off; then models what encryption costs a guest, on the line transfers of a real run. \
+docs/bench.md says more.";
+
+pub const BENCH_AFTER: &str = "\
+The table goes to standard output, progress to standard error. Compare figures of one run only.
+
+Exit statuses:
+   0  measured
+   2  bad usage or bad input: nothing was measured
+  14  the host failed, for example a full disk";
 
 pub const EXPLORE_ABOUT: &str = "\
 Repeats a run under many seeds and cache policies, and tells which outcomes there are, how often, and the command line that \

@@ -2,10 +2,11 @@
 //!
 //! Reading order: [`args`] (what can be asked for) with [`value`] (how values are written) and [`help`], [`plan`] (what is
 //! checked before anything starts), [`session`] (the run), which uses [`console`], [`input`] with [`script`] and
-//! [`terminal`], [`log`], [`sanitize`] and [`progress`]; then [`outcome`] (how it ended, exit statuses) and [`summary`]; and [`explore`], which
-//! repeats runs.
+//! [`terminal`], [`log`], [`sanitize`] and [`progress`]; then [`outcome`] (how it ended, exit statuses) and [`summary`];
+//! and the other commands: [`explore`], which repeats runs, and [`bench`].
 
 pub mod args;
+pub mod bench;
 pub mod console;
 pub mod explore;
 pub mod files;
@@ -41,12 +42,13 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if e.use_stderr() { outcome::status::USAGE } else { outcome::status::SUCCESS });
         }
     };
-    let args = match cli.into_action() {
-        Action::Run(args) => *args,
+    let result = match cli.into_action() {
+        Action::Run(args) if args.machine_show => show_machine(&args),
+        Action::Run(args) => Plan::new(*args).and_then(session::run),
+        Action::Bench(args) => bench::run(&args),
         Action::Conformance(args) => return conformance::main(&args),
         Action::Explore(args) => return explore::main(&args),
     };
-    let result = if args.machine_show { show_machine(&args) } else { Plan::new(args).and_then(session::run) };
     match result {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {

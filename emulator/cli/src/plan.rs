@@ -57,6 +57,7 @@ impl Plan {
     pub fn new(args: RunArgs) -> Result<Plan> {
         let mut config = config(&args)?;
         config.sanitize = args.sanitizer.sanitize.is_some();
+        args.aes_backend.choose()?;
         check(&args)?;
         let protocol = protocol(&args)?;
         let ram = (config.ram_bytes, "all of RAM, -m");
@@ -146,6 +147,8 @@ pub fn config(args: &RunArgs) -> Result<Config> {
     set(&mut config.dma_device, args.dma_device.map(|s| s == Switch::On));
     set(&mut config.fast, args.fast_path.map(|s| s == Switch::On));
     config.fast &= !args.no_fast_path;
+    set(&mut config.links, args.links.map(|s| s == Switch::On));
+    set(&mut config.bulk_strings, args.bulk_strings.map(|s| s == Switch::On));
     set(&mut config.locked_write, args.locked_write);
     set(&mut config.pconfig_legacy_codes, args.pconfig_legacy_codes.map(|s| s == Switch::On));
     set(&mut config.tdx_partition, args.tdx_partition.map(|s| s == Switch::On));

@@ -1,5 +1,7 @@
 //! How values on the command line are written.
 
+use crate::outcome::Failure;
+use crypto::{Backend, BackendError};
 use firmware::{Exclude, TmeSetting};
 use mem::{CacheModel, LockedWrite, PACKAGES_MAX, Rate, TmeProfile, WbOrder};
 use regex::bytes::Regex;
@@ -108,6 +110,53 @@ pub fn tme_setting(text: &str) -> Result<TmeSetting, String> {
 pub fn exclude(text: &str) -> Result<Exclude, String> {
     text.parse().map_err(|_| {
         "accepted: BASE,SIZE, two numbers (decimal or 0x..., suffix K, M or G), for example 0x10000000,64M".into()
+    })
+}
+
+/// `--aes-backend`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AesBackend {
+    /// The fastest that the host can run.
+    Auto,
+    Only(Backend),
+}
+
+impl AesBackend {
+    /// Makes it what this process encrypts with.
+    ///
+    /// # Errors
+    /// One that the host cannot run.
+    pub fn choose(self) -> crate::Result<()> {
+        let Self::Only(backend) = self else { return Ok(()) };
+        backend.choose().map_err(|e| match e {
+            BackendError::Unavailable(_) => {
+                let names: Vec<&str> = Backend::available().map(Backend::name).collect();
+                Failure::Usage(format!(
+                    "--aes-backend {backend}: this processor lacks the instructions; accepted: auto, {}",
+                    names.join(", ")
+                ))
+            }
+            e => Failure::Usage(format!("--aes-backend {backend}: {e}")),
+        })
+    }
+
+    /// Those that it stands for.
+    pub fn backends(self) -> Vec<Backend> {
+        match self {
+            Self::Auto => Backend::available().collect(),
+            Self::Only(backend) => vec![backend],
+        }
+    }
+}
+
+/// `--aes-backend`
+pub fn aes_backend(text: &str) -> Result<AesBackend, String> {
+    if text == "auto" {
+        return Ok(AesBackend::Auto);
+    }
+    text.parse().map(AesBackend::Only).map_err(|_| {
+        let names = Backend::ALL.map(Backend::name);
+        format!("accepted: auto, {}", names.join(", "))
     })
 }
 

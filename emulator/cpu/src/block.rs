@@ -82,8 +82,9 @@ pub struct BlockCache {
 }
 
 /// Numbers under which blocks are found ([`BlockHeader::reachable`]): one for supervisor code, one for the user
-/// code of each PCID. A number is replaced when a fetch translation of its class goes, so that every such shortcut is a
-/// subset of the instruction TLB (design D3, inclusion). Switching PCIDs and back keeps what still holds.
+/// code of each PCID. A number is replaced when many fetch translations of its class go at once; when a single one goes,
+/// the blocks of its page are told ([`BlockCache::forget_ways_to`]). So every such shortcut is a subset of the instruction
+/// TLB (design D3, inclusion). Switching PCIDs and back keeps what still holds.
 pub struct Generations {
     supervisor: u64,
     user: Box<[u64]>,
@@ -135,11 +136,11 @@ pub struct JumpCache {
 }
 
 impl JumpCache {
-    const ENTRIES: usize = 8192;
+    const ENTRIES: usize = 16384;
 
     #[inline(always)]
     fn index(rip: u64) -> usize {
-        (rip ^ rip >> 13) as usize & (Self::ENTRIES - 1)
+        (rip ^ rip >> 14) as usize & (Self::ENTRIES - 1)
     }
 
     #[inline(always)]
@@ -264,6 +265,16 @@ impl BlockCache {
         if let Some(line) = self.lines.remove(&bus_line) {
             for n in line.blocks {
                 self.kill(n);
+            }
+        }
+    }
+
+    /// A translation of the page is gone: its blocks are reachable from within the page only, until they are found again.
+    pub fn forget_ways_to(&mut self, bus_page: u64, lines: u64) {
+        for line in bits(lines) {
+            let Some(code) = self.lines.get(&(bus_page | u64::from(line) << 6)) else { continue };
+            for &n in &code.blocks {
+                self.entries[n as usize].header.generation.set(0);
             }
         }
     }

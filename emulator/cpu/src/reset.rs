@@ -9,7 +9,7 @@ use crate::mmu::invalidate::TypeCache;
 use crate::mmu::tlb::Tlb;
 use crate::mode::Mode;
 use crate::op::Slots;
-use crate::state::{Activity, CoreMsrs, Cpu, TableRegister, X87};
+use crate::state::{Activity, CoreMsrs, Cpu, Shortcuts, TableRegister, X87};
 use mem::{FastTable, Memory};
 use x86::cr::cr0;
 use x86::flags;
@@ -87,6 +87,7 @@ impl Cpu {
             blocks: BlockCache::default(),
             jumps: JumpCache::default(),
             returns: ReturnStack::default(),
+            shortcuts: Shortcuts::default(),
             scratch: Slots::default(),
             types: TypeCache::default(),
             told_not_activated: false,

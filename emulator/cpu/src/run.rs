@@ -38,6 +38,9 @@ pub enum Stop {
     Hazard,
 }
 
+/// Instructions that the budget word can count.
+const MAX_BUDGET: u64 = 1 << 62;
+
 /// DR6.BS: single step.
 const DR6_BS: u64 = 1 << 14;
 
@@ -107,7 +110,7 @@ impl Cpu {
                 }
             }
             let icount = self.icount();
-            let mut limit = until;
+            let mut limit = until.min(icount.saturating_add(MAX_BUDGET));
             if let Some(t) = self.platform.next_event() {
                 limit = limit.min(icount + self.clock.insns_until(icount, t).max(1));
             }
@@ -228,13 +231,14 @@ impl Cpu {
                 return false;
             }
         };
-        if let Some(link) = link
+        if self.shortcuts.links
+            && let Some(link) = link
             && header.number != Block::UNCACHED
         {
             link.block.set(Some(header));
         }
-        if self.breakpoint.is_some() || self.hazard_stops() {
-            // One block at a time: without a budget left, no other is entered.
+        if one || self.breakpoint.is_some() || self.hazard_stops() {
+            // One block at a time: without a budget left, no other is entered, linked or not.
             let insns = i64::from(header.insns);
             self.icount_limit = self.icount_limit.wrapping_sub((self.budget - insns) as u64);
             self.budget = insns;
@@ -364,7 +368,7 @@ impl Cpu {
 
     /// Notes that the block is what a fetch at `rip` finds. With a segment base, RIP alone does not say where that is.
     fn remember(&mut self, rip: u64, linear: u64, header: &'static BlockHeader) {
-        if rip == linear {
+        if rip == linear && self.shortcuts.links {
             header.key.set(rip ^ self.jumps.salt);
             header.generation.set(self.blocks.link_generation);
             self.jumps.insert(rip, header);

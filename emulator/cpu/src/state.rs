@@ -106,6 +106,21 @@ pub struct TableRegister {
     pub limit: u16,
 }
 
+/// What the host does to be fast, besides the fast path of memory accesses. Nothing here changes a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortcuts {
+    /// Blocks lead to each other without a fetch: links, jump cache, return stack.
+    pub links: bool,
+    /// String instructions move a line at a time.
+    pub bulk_strings: bool,
+}
+
+impl Default for Shortcuts {
+    fn default() -> Self {
+        Shortcuts { links: true, bulk_strings: true }
+    }
+}
+
 /// What the processor is doing between instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
@@ -219,6 +234,7 @@ pub struct Cpu {
     pub blocks: BlockCache,
     pub jumps: JumpCache,
     pub returns: ReturnStack,
+    pub shortcuts: Shortcuts,
     pub scratch: Slots,
     pub types: TypeCache,
     /// The event `core_not_activated` was raised (MC-14: once a core).

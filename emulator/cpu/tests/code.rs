@@ -144,6 +144,25 @@ fn an_instruction_may_lie_across_lines_and_pages() {
 }
 
 #[test]
+fn a_single_step_ends_where_a_block_leads_on_to_the_next() {
+    each(|cpu, call| {
+        // The end of a line, decoded while the next line is not in the cache: a block of one instruction, linked on.
+        put(cpu, CODE + 0x3F, &[0x90, 0x90, HLT]);
+        for _ in 0..3 {
+            cpu.mem.wbinvd();
+            call(cpu, CODE + 0x3F);
+        }
+        call(cpu, CODE + 0x3F);
+        cpu.activity = cpu::state::Activity::Running;
+        cpu.set_rip(CODE + 0x3F);
+        cpu.rflags_system |= x86::flags::TF;
+        // No IDT: the trap ends in shutdown.
+        assert_eq!(cpu.run(u64::MAX), Stop::TripleFault);
+        assert_eq!(cpu.last_exception.map(|(_, rip)| rip), Some(CODE + 0x40));
+    });
+}
+
+#[test]
 fn changed_page_tables_count_from_the_flush_on() {
     each(|cpu, call| {
         put(cpu, CODE, &[&mov_eax(1)[..], &[HLT]].concat());

@@ -44,6 +44,10 @@ pub struct Config {
     pub dma_device: bool,
     /// False: every access takes the slow path. Changes nothing that a guest or the state hash sees.
     pub fast: bool,
+    /// False: every block of decoded code is found by a fetch. Changes nothing either.
+    pub links: bool,
+    /// False: string instructions move one element at a time. Changes nothing either.
+    pub bulk_strings: bool,
     /// The alias sanitizer watches what the guest does ([`crate::Machine::take_hazards`]). Not a property of the machine:
     /// changes nothing that a guest or the state hash sees.
     pub sanitize: bool,
@@ -73,6 +77,8 @@ impl Default for Config {
             knobs: mem.knobs,
             dma_device: false,
             fast: true,
+            links: true,
+            bulk_strings: true,
             sanitize: false,
         }
     }

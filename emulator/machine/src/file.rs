@@ -270,6 +270,20 @@ const KNOBS: &[Knob] = &[
         set: |c, v| v.switch().map(|on| c.fast = on),
         show: |c| Some(c.fast.to_string()),
     },
+    Knob {
+        name: "links",
+        about: "blocks of decoded code lead to each other without a fetch; changes no result",
+        accepted: SWITCH,
+        set: |c, v| v.switch().map(|on| c.links = on),
+        show: |c| Some(c.links.to_string()),
+    },
+    Knob {
+        name: "bulk_strings",
+        about: "string instructions move a line at a time; changes no result",
+        accepted: SWITCH,
+        set: |c, v| v.switch().map(|on| c.bulk_strings = on),
+        show: |c| Some(c.bulk_strings.to_string()),
+    },
 ];
 
 /// Parameters of the hardware specification's Appendix A that no machine has yet, and why.

@@ -6,7 +6,7 @@ use crate::config::{Config, ConfigError};
 use cpu::Cpu;
 use cpu::exec::system::cpuid::CpuModel;
 use cpu::run::Stop;
-use cpu::state::Activity;
+use cpu::state::{Activity, Shortcuts};
 use devices::{Chipset, ChipsetConfig};
 use firmware::{Bios, BootInfo, Images, LoadError, MemoryMap, SetupError};
 use mem::{Event, Memory};
@@ -82,7 +82,8 @@ impl Machine {
         let mut model = CpuModel::new(&features, 1, config.cache_bytes as u32, config.cache_ways as u32);
         model.pconfig_legacy_codes = config.pconfig_legacy_codes;
         model.core_override = config.core_override;
-        let cpu = Cpu::new(0, model, Box::new(memory), Box::new(board.clone()), config.ips);
+        let mut cpu = Cpu::new(0, model, Box::new(memory), Box::new(board.clone()), config.ips);
+        cpu.shortcuts = Shortcuts { links: config.links, bulk_strings: config.bulk_strings };
         Ok(Machine { cpu, board, config, map, typed: None })
     }
 

@@ -330,7 +330,7 @@ impl Cpu {
             self.fast.clear_page(t.vpage << 12);
         }
         if fetch_went {
-            self.fetch_translation_went(t);
+            self.fetch_translations_went(t);
         }
     }
 

@@ -102,8 +102,8 @@ impl Cpu {
         }
     }
 
-    /// A fetch translation was replaced or dropped: shortcuts of its class go with it.
-    pub(super) fn fetch_translation_went(&mut self, t: Translation) {
+    /// A page's translations were dropped, with all pieces of its large page: shortcuts of their class go with them.
+    pub(super) fn fetch_translations_went(&mut self, t: Translation) {
         let user = t.props & prop::U != 0;
         if user {
             self.blocks.generations.replace_user(t.pcid);
@@ -113,6 +113,13 @@ impl Cpu {
             self.blocks.generations.replace_supervisor();
         }
         self.select_generation();
+    }
+
+    /// A fetch translation was replaced by another page's: shortcuts to the blocks of its page go with it.
+    pub(super) fn fetch_translation_went(&mut self, t: Translation) {
+        if let Some(frame) = self.mem.frame_lookup(BusAddr(t.bus_page)) {
+            self.blocks.forget_ways_to(t.bus_page, frame.code());
+        }
     }
 
     /// What linear addresses mean has changed, for user code at least: shortcuts by linear address go. Supervisor code's

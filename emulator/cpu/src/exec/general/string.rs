@@ -245,7 +245,7 @@ pub(super) fn movs(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
         while *done < run.count {
             let (from, to) = (run.source + *done * size, run.destination + *done * size);
             let n = in_line(from, run.size, in_line(to, run.size, run.count - *done));
-            if n > 1 && !overlaps && cpu.fast.copy(from, to, (n * size) as usize) {
+            if n > 1 && cpu.shortcuts.bulk_strings && !overlaps && cpu.fast.copy(from, to, (n * size) as usize) {
                 cpu.iterated(done, n);
                 continue;
             }
@@ -265,7 +265,7 @@ pub(super) fn stos(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
         while *done < run.count {
             let to = run.destination + *done * size;
             let n = in_line(to, run.size, run.count - *done);
-            if n > 1 && cpu.fast.fill(to, value, run.size, n as usize) {
+            if n > 1 && cpu.shortcuts.bulk_strings && cpu.fast.fill(to, value, run.size, n as usize) {
                 cpu.iterated(done, n);
                 continue;
             }
