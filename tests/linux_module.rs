@@ -316,10 +316,8 @@ fn detection_does_not_depend_on_whether_a_mistake_corrupts() {
         let threads: Vec<_> = threads.collect();
         threads.into_iter().map(|thread| thread.join().expect("no run failed").expect("there is a kit")).collect()
     });
-    println!(
-        "{seeds} seeds| {} | all | reported",
-        policies.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" | ")
-    );
+    let names: Vec<&str> = policies.iter().map(|(name, _)| *name).collect();
+    println!("| {seeds} seeds | {} | all | reported |\n|{}", names.join(" | "), "---|".repeat(names.len() + 3));
     let (runs, percent) = (seeds * policies.len(), |part: usize, whole: usize| 100.0 * part as f64 / whole as f64);
     for (row, name) in MISTAKES.iter().enumerate() {
         let cells: Vec<String> =
