@@ -425,6 +425,8 @@ mod tests {
             seed = 18446744073709551615
             ips = 33_333_333
             fast_path = false
+            links = false
+            bulk_strings = false
         ";
         let config = parsed(text).unwrap();
         assert_eq!(config.ram_bytes, 1100 << 20);
@@ -441,7 +443,8 @@ mod tests {
         let knobs = config.knobs;
         assert_eq!((knobs.pconfig_latency, knobs.busy_rate.ppm()), (1_000, 250_000));
         assert_eq!(knobs.entropy_fail_rate, Rate::ALWAYS);
-        assert!(config.pconfig_legacy_codes && config.tdx_partition && config.dma_device && !config.fast);
+        assert!(config.pconfig_legacy_codes && config.tdx_partition && config.dma_device);
+        assert!(!config.fast && !config.links && !config.bulk_strings);
         assert!(KNOBS.iter().all(|knob| text.contains(&format!(" {} =", knob.name))), "all knobs are in this test");
         assert_eq!(parsed(&config.to_file()).unwrap(), config);
     }
