@@ -325,7 +325,7 @@ impl Cpu {
     /// Execution goes on in a line that was fetched but has left the cache since: what was fetched is executed, and only
     /// what lies beyond it is touched. `None` if the line is resident, so that touching it changes nothing.
     fn in_fetched_line(&mut self, linear: u64, budget: u64) -> Result<Option<&'static BlockHeader>, Exception> {
-        let Some(t) = self.tlb.lookup(Side::Fetch, linear >> 12, self.pcid()) else { return Ok(None) };
+        let Some(&t) = self.tlb.lookup(Side::Fetch, linear >> 12, self.pcid()) else { return Ok(None) };
         let Some(frame) = self.mem.frame_lookup(BusAddr(t.bus_page)) else { return Ok(None) };
         let line_after = (linear | 63).wrapping_add(1);
         let repeats_into_next = linear + u64::from(self.repeating) > line_after && line_after & 0xFFF != 0;

@@ -303,7 +303,7 @@ impl Cpu {
         let side = if access == Access::Fetch { Side::Fetch } else { Side::Data };
         let vpage = linear >> 12;
         let pcid = self.pcid();
-        if let Some(t) = self.tlb.lookup(side, vpage, pcid) {
+        if let Some(&t) = self.tlb.lookup(side, vpage, pcid) {
             if self.allows(t.props, access, privilege) && (access != Access::Write || t.props & prop::D != 0) {
                 return Ok(t);
             }
