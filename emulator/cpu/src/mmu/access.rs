@@ -326,7 +326,10 @@ impl Cpu {
 
     fn drop_translation(&mut self, side: Side, t: Translation) {
         let fetch_went = self.tlb.invalidate(t.vpage, t.pcid, true);
-        if side == Side::Data {
+        if self.tlb.may_have_large(t.vpage) {
+            // All pieces of the large page have gone, wherever their fast-path entries are.
+            self.fast.clear();
+        } else {
             self.fast.clear_page(t.vpage << 12);
         }
         if fetch_went {
