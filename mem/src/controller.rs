@@ -1,5 +1,6 @@
 //! The memory controller: turns transactions into cipher operations on DRAM. The only caller of the cipher.
 
+use crate::bus_trace;
 use crate::addr::{AddressLayout, BusAddr, KeyId, LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES, PAGE_SHIFT, PhysAddr};
 use crate::dram::Dram;
 use crate::event::{Event, Events};
@@ -42,12 +43,14 @@ pub(crate) struct Controller {
     late_write_backs: bool,
     /// Armed faults; one test for null where a line is transferred.
     pub(crate) faults: Option<Box<Faults>>,
+    /// The trace of what goes over the bus; likewise.
+    pub(crate) bus: Option<Box<bus_trace::Recorder>>,
 }
 
 impl Controller {
     pub(crate) fn new(packages: Packages, map: AddressMap, late_write_backs: bool) -> Self {
         let stats = Stats::new(1 << packages.executing.features().max_keyid_bits());
-        Self { packages, dram: Dram::new(map), stats, map, writers: Vec::new(), late_write_backs, faults: None }
+        Self { packages, dram: Dram::new(map), stats, map, writers: Vec::new(), late_write_backs, faults: None, bus: None }
     }
 
     /// The TME state of the executing package.
@@ -114,12 +117,20 @@ impl Controller {
         self.faults.as_ref().is_some_and(|faults| faults.dram_alias.is_some())
     }
 
-    /// Reads and decrypts one line.
+    /// Reads and decrypts one line for the cache.
     pub(crate) fn read_line(&mut self, place: Place) -> PlainLine {
+        self.read_for(place, true)
+    }
+
+    /// Reads and decrypts one line, for the cache or past it.
+    fn read_for(&mut self, place: Place, cached: bool) -> PlainLine {
         self.note_keyid(place);
         self.note_faults(place, Direction::Read);
         let (line, decrypted) = self.get_line(place);
         self.stats.count_decrypted(decrypted);
+        if self.bus.is_some() {
+            self.trace(place, Direction::Read, cached, decrypted > 0);
+        }
         line
     }
 
@@ -133,16 +144,19 @@ impl Controller {
         }
     }
 
-    /// Encrypts and writes one line, without reading its old contents (R4).
-    pub(crate) fn write_line(&mut self, place: Place, line: &PlainLine) {
+    /// Encrypts and writes one line, without reading its old contents (R4); for the cache or past it.
+    fn write_for(&mut self, place: Place, line: &PlainLine, cached: bool) {
         self.note_keyid(place);
         self.note_faults(place, Direction::Write);
         self.note_writer(place, 1);
         let encrypted = self.put_line(place, line);
         self.stats.count_encrypted(encrypted);
+        if self.bus.is_some() {
+            self.trace(place, Direction::Write, cached, encrypted > 0);
+        }
     }
 
-    /// [`write_line`](Self::write_line) without counters and events. Returns the number of lines that went through the
+    /// Encrypts and writes one line without counters and events. Returns the number of lines that went through the
     /// cipher.
     pub(crate) fn put_line(&self, place: Place, plain: &PlainLine) -> usize {
         let Transfer { page, line, dun } = self.transfer(place, Direction::Write);
@@ -154,7 +168,7 @@ impl Controller {
         encrypted
     }
 
-    /// Writes back a cache line: `write_line`, with the events that only write-backs raise.
+    /// Writes back a cache line, with the events that only write-backs raise.
     pub(crate) fn write_back(&mut self, place: Place, line: &PlainLine) {
         if let Some(faults) = &self.faults
             && self.late_write_backs
@@ -167,14 +181,14 @@ impl Controller {
             match action {
                 WritebackAction::Pass => {}
                 WritebackAction::Drop => return,
-                WritebackAction::Duplicate => self.write_line(place, line),
+                WritebackAction::Duplicate => self.write_for(place, line, true),
             }
         }
         if self.late_write_backs && self.events().enabled() {
             self.note_key_switch(place);
         }
         self.stats.count_write_back(self.layout().keyid(place.address));
-        self.write_line(place, line);
+        self.write_for(place, line, true);
     }
 
     /// Reads bytes that lie in one page.
@@ -217,21 +231,21 @@ impl Controller {
 
     /// Read-modify-write of a part of one line.
     fn merge(&mut self, place: Place, bytes: &[u8]) {
-        let mut line = if mutant!(PartialWriteClears) { PlainLine::ZERO } else { self.read_line(place) };
+        let mut line = if mutant!(PartialWriteClears) { PlainLine::ZERO } else { self.read_for(place, false) };
         let offset = place.address.line_offset();
         line.0[offset..offset + bytes.len()].copy_from_slice(bytes);
-        self.write_line(place, &line);
+        self.write_for(place, &line, false);
     }
 
     /// Reads consecutive lines of one page. The page resolves as a whole: the exclusion range has 4 KiB grains.
     fn read_run(&mut self, place: Place, lines: &mut [PlainLine]) {
         if let [line] = lines {
-            *line = self.read_line(place);
+            *line = self.read_for(place, false);
             return;
         }
         if self.faults.is_some() {
             for (n, line) in lines.iter_mut().enumerate() {
-                *line = self.read_line(nth_line(place, n));
+                *line = self.read_for(nth_line(place, n), false);
             }
             return;
         }
@@ -250,16 +264,19 @@ impl Controller {
                 self.stats.count_decrypted(lines.len());
             }
         }
+        if self.bus.is_some() {
+            self.trace_run(place, lines.len(), Direction::Read);
+        }
     }
 
     /// Writes consecutive whole lines of one page.
     fn write_run(&mut self, place: Place, lines: &[PlainLine]) {
         if let [line] = lines {
-            return self.write_line(place, line);
+            return self.write_for(place, line, false);
         }
         if self.faults.is_some() {
             for (n, line) in lines.iter().enumerate() {
-                self.write_line(nth_line(place, n), line);
+                self.write_for(nth_line(place, n), line, false);
             }
             return;
         }
@@ -279,6 +296,33 @@ impl Controller {
             }
         }
         self.dram.write_run(place.page, place.line(), cells);
+        if self.bus.is_some() {
+            self.trace_run(place, lines.len(), Direction::Write);
+        }
+    }
+
+    /// Records the transfer of a line that has just taken place, from the cells it came from or went to.
+    #[cold]
+    fn trace(&mut self, place: Place, direction: Direction, cached: bool, encrypted: bool) {
+        let Transfer { page, line, .. } = self.transfer(place, direction);
+        let (layout, cells) = (self.layout(), self.dram.read(page, line));
+        if let Some(bus) = &mut self.bus {
+            let direction = match direction {
+                Direction::Read => bus_trace::Direction::Read,
+                Direction::Write => bus_trace::Direction::Write,
+            };
+            bus.transfer(layout, place.address, direction, cached, encrypted, cells);
+        }
+    }
+
+    /// [`trace`](Self::trace) for consecutive lines of one page, past the cache.
+    #[cold]
+    fn trace_run(&mut self, place: Place, lines: usize, direction: Direction) {
+        let cipher = self.packages.engine(place.page).resolve(place.address);
+        let encrypted = matches!(cipher, Cipher::Xts(_));
+        for n in 0..lines {
+            self.trace(nth_line(place, n), direction, false, encrypted);
+        }
     }
 
     #[inline]
