@@ -1,7 +1,7 @@
 //! The memory controller: turns transactions into cipher operations on DRAM. The only caller of the cipher.
 
-use crate::bus_trace;
 use crate::addr::{AddressLayout, BusAddr, KeyId, LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES, PAGE_SHIFT, PhysAddr};
+use crate::bus_trace;
 use crate::dram::Dram;
 use crate::event::{Event, Events};
 use crate::fault::{Direction, Faults, Transfer, WritebackAction};
@@ -50,7 +50,16 @@ pub(crate) struct Controller {
 impl Controller {
     pub(crate) fn new(packages: Packages, map: AddressMap, late_write_backs: bool) -> Self {
         let stats = Stats::new(1 << packages.executing.features().max_keyid_bits());
-        Self { packages, dram: Dram::new(map), stats, map, writers: Vec::new(), late_write_backs, faults: None, bus: None }
+        Self {
+            packages,
+            dram: Dram::new(map),
+            stats,
+            map,
+            writers: Vec::new(),
+            late_write_backs,
+            faults: None,
+            bus: None,
+        }
     }
 
     /// The TME state of the executing package.

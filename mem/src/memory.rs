@@ -3,8 +3,8 @@
 use x86::mutant;
 use x86::platform::ResetKind;
 
-use crate::bus_trace::Cause;
 use crate::addr::{Access, AddressLayout, BusAddr, KeyId, LINE_BYTES, LineAddr, MemType, PhysAddr};
+use crate::bus_trace::Cause;
 use crate::cache::{Cache, line_bit};
 use crate::config::{CacheModel, Config, ConfigError};
 use crate::controller::{Controller, Place, line_pieces, page_pieces};

@@ -1,6 +1,8 @@
 //! Reading a trace.
 
-use super::format::{self, BLOCK, BLOCK_RECORDS_MAX, END, MACHINE_BYTES_MAX, MAGIC, Previous, RECORD_BYTES_MAX, VERSION};
+use super::format::{
+    self, BLOCK, BLOCK_RECORDS_MAX, END, MACHINE_BYTES_MAX, MAGIC, Previous, RECORD_BYTES_MAX, VERSION,
+};
 use super::{Ciphertext, Counts, Header, Record, Stamp, Transfer, What};
 use crate::{CipherLine, LINE_BYTES};
 use lz4_flex::block::decompress_into;

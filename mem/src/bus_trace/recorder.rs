@@ -62,13 +62,7 @@ impl Memory {
     /// The header cannot be written.
     pub fn trace_bus(&mut self, out: Box<dyn Write>, header: Header) -> io::Result<()> {
         let writer = Writer::new(out, header)?;
-        let recorder = Recorder {
-            writer,
-            now: Stamp::default(),
-            agent: Cause::Processor,
-            keyid_bits: 0,
-            error: None,
-        };
+        let recorder = Recorder { writer, now: Stamp::default(), agent: Cause::Processor, keyid_bits: 0, error: None };
         self.controller.bus = Some(Box::new(recorder));
         self.note_observed();
         Ok(())

@@ -1,6 +1,8 @@
 //! Writing a trace.
 
-use super::format::{self, BLOCK, BLOCK_RECORDS_MAX, END, MACHINE_BYTES_MAX, MAGIC, Previous, RECORD_BYTES_MAX, VERSION};
+use super::format::{
+    self, BLOCK, BLOCK_RECORDS_MAX, END, MACHINE_BYTES_MAX, MAGIC, Previous, RECORD_BYTES_MAX, VERSION,
+};
 use super::{Direction, Event, Header, Record, Transfer, What};
 use crate::LINE_BYTES;
 use lz4_flex::block::{compress_into, get_maximum_output_size};
@@ -94,7 +96,8 @@ impl<W: Write> Writer<W> {
         if let What::Transfer(Transfer { direction, ciphertext, .. }) = &record.what
             && self.header.ciphertext.has(*direction)
         {
-            let line = ciphertext.as_ref().ok_or_else(|| Error::new(ErrorKind::InvalidInput, "a transfer without bytes"))?;
+            let line =
+                ciphertext.as_ref().ok_or_else(|| Error::new(ErrorKind::InvalidInput, "a transfer without bytes"))?;
             self.lines.extend_from_slice(&line.0);
         }
         if self.records == 0 {

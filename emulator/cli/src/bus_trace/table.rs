@@ -24,7 +24,11 @@ impl Table {
     pub fn heading(&self, out: &mut impl Write) -> io::Result<()> {
         match self.format {
             Format::Text => {
-                writeln!(out, "{:>14} {:>12} {:>12} KeyID {:<5} {:<10} {:<10} bytes", "time/ns", "instruction", "address", "", "for", "in DRAM")
+                writeln!(
+                    out,
+                    "{:>14} {:>12} {:>12} KeyID {:<5} {:<10} {:<10} bytes",
+                    "time/ns", "instruction", "address", "", "for", "in DRAM"
+                )
             }
             Format::Csv => writeln!(out, "time_ns,icount,address,keyid,direction,cause,encrypted,ciphertext"),
             Format::Ramulator2 | Format::Dramsim3 => Ok(()),
@@ -51,7 +55,11 @@ impl Table {
             Format::Text => {
                 let (direction, cause) = (if write { "write" } else { "read" }, cause.name());
                 let kind = if encrypted { "ciphertext" } else { "plaintext" };
-                write!(out, "{ns:>14} {icount:>12} {address:#012x} {:>5} {direction:<5} {cause:<10} {kind:<10}", keyid.0)?;
+                write!(
+                    out,
+                    "{ns:>14} {icount:>12} {address:#012x} {:>5} {direction:<5} {cause:<10} {kind:<10}",
+                    keyid.0
+                )?;
                 if let Some(bytes) = ciphertext {
                     out.write_all(b" ")?;
                     hexadecimal(&bytes.0, out)?;
