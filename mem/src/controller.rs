@@ -5,11 +5,13 @@ use crate::bus_trace;
 use crate::dram::Dram;
 use crate::event::{Event, Events};
 use crate::fault::{Direction, Faults, Transfer, WritebackAction};
+use crate::frame::FramePtr;
 use crate::map::AddressMap;
 use crate::packages::Packages;
 use crate::stats::Stats;
 use crate::tme::{Cipher, TmePackage};
 use crate::{CipherLine, PlainLine};
+use crypto::Request;
 use x86::mutant;
 
 /// A line's place in DRAM together with the address that the transaction carried.
@@ -126,19 +128,59 @@ impl Controller {
         self.faults.as_ref().is_some_and(|faults| faults.dram_alias.is_some())
     }
 
-    /// Reads and decrypts one line for the cache.
-    pub(crate) fn read_line(&mut self, place: Place) -> PlainLine {
-        self.read_for(place, true)
+    /// Reads and decrypts one line into the frame of its page.
+    pub(crate) fn fill(&mut self, place: Place, frame: FramePtr) {
+        self.note_keyid(place);
+        self.note_faults(place, Direction::Read);
+        let Transfer { page, line, dun } = self.transfer(place, Direction::Read);
+        let cells = self.dram.cells(page, line).unwrap_or(&CipherLine::ZERO);
+        let encrypted = match self.packages.engine(place.page).resolve(place.address) {
+            Cipher::Plaintext => {
+                frame.0.set_line(place.line(), &PlainLine::unencrypted(cells));
+                false
+            }
+            Cipher::Xts(key) => {
+                frame.0.decrypt_line(place.line(), key, dun, cells);
+                true
+            }
+        };
+        self.stats.count_decrypted(encrypted.into());
+        if self.bus.is_some() {
+            self.trace(place, Direction::Read, true, encrypted);
+        }
     }
 
-    /// Reads and decrypts one line, for the cache or past it.
-    fn read_for(&mut self, place: Place, cached: bool) -> PlainLine {
+    /// Encrypts and writes one line of the frame of its page, without reading its old contents (R4).
+    fn write_from(&mut self, place: Place, frame: FramePtr) {
+        self.note_keyid(place);
+        self.note_faults(place, Direction::Write);
+        self.note_writer(place, 1);
+        let Transfer { page, line, dun } = self.transfer(place, Direction::Write);
+        let cells = self.dram.cells_mut(page, line);
+        let encrypted = match self.packages.engine(place.page).resolve(place.address) {
+            Cipher::Plaintext => {
+                *cells = CipherLine::unencrypted(&frame.0.line(place.line()));
+                false
+            }
+            Cipher::Xts(key) => {
+                frame.0.encrypt_line(place.line(), key, dun, cells);
+                true
+            }
+        };
+        self.stats.count_encrypted(encrypted.into());
+        if self.bus.is_some() {
+            self.trace(place, Direction::Write, true, encrypted);
+        }
+    }
+
+    /// Reads and decrypts one line past the cache.
+    pub(crate) fn read_line(&mut self, place: Place) -> PlainLine {
         self.note_keyid(place);
         self.note_faults(place, Direction::Read);
         let (line, decrypted) = self.get_line(place);
         self.stats.count_decrypted(decrypted);
         if self.bus.is_some() {
-            self.trace(place, Direction::Read, cached, decrypted > 0);
+            self.trace(place, Direction::Read, false, decrypted > 0);
         }
         line
     }
@@ -153,15 +195,15 @@ impl Controller {
         }
     }
 
-    /// Encrypts and writes one line, without reading its old contents (R4); for the cache or past it.
-    fn write_for(&mut self, place: Place, line: &PlainLine, cached: bool) {
+    /// Encrypts and writes one line past the cache, without reading its old contents (R4).
+    fn write_line(&mut self, place: Place, line: &PlainLine) {
         self.note_keyid(place);
         self.note_faults(place, Direction::Write);
         self.note_writer(place, 1);
         let encrypted = self.put_line(place, line);
         self.stats.count_encrypted(encrypted);
         if self.bus.is_some() {
-            self.trace(place, Direction::Write, cached, encrypted > 0);
+            self.trace(place, Direction::Write, false, encrypted > 0);
         }
     }
 
@@ -177,8 +219,8 @@ impl Controller {
         encrypted
     }
 
-    /// Writes back a cache line, with the events that only write-backs raise.
-    pub(crate) fn write_back(&mut self, place: Place, line: &PlainLine) {
+    /// Writes back a cache line: `write_from`, with the events that only write-backs raise.
+    pub(crate) fn write_back(&mut self, place: Place, frame: FramePtr) {
         if let Some(faults) = &self.faults
             && self.late_write_backs
         {
@@ -190,14 +232,59 @@ impl Controller {
             match action {
                 WritebackAction::Pass => {}
                 WritebackAction::Drop => return,
-                WritebackAction::Duplicate => self.write_for(place, line, true),
+                WritebackAction::Duplicate => self.write_from(place, frame),
             }
         }
         if self.late_write_backs && self.events().enabled() {
             self.note_key_switch(place);
         }
         self.stats.count_write_back(self.layout().keyid(place.address));
-        self.write_for(place, line, true);
+        self.write_from(place, frame);
+    }
+
+    /// [`write_back`](Self::write_back) of many lines, in order: the cipher takes as many as a page has at a time.
+    pub(crate) fn write_back_all(&mut self, lines: impl ExactSizeIterator<Item = (Place, FramePtr)>) {
+        // What these look at changes from line to line.
+        if self.faults.is_some() || self.events().enabled() {
+            return lines.for_each(|(place, frame)| self.write_back(place, frame));
+        }
+        let mut lines = lines;
+        let mut plain = [PlainLine::ZERO; LINES_PER_PAGE];
+        let mut cells = [CipherLine::ZERO; LINES_PER_PAGE];
+        let mut batch = Vec::with_capacity(LINES_PER_PAGE.min(lines.len()));
+        loop {
+            batch.clear();
+            batch.extend(lines.by_ref().take(LINES_PER_PAGE));
+            if batch.is_empty() {
+                return;
+            }
+            for (plain, (place, frame)) in plain.iter_mut().zip(&batch) {
+                *plain = frame.0.line(place.line());
+            }
+            self.encrypt_batch(&batch, &plain, &mut cells);
+            // Several KeyIDs' copies of one line have the same cells: the last one stays.
+            for (cells, &(place, _)) in cells.iter().zip(&batch) {
+                self.dram.write(place.page, place.line(), cells);
+                self.stats.count_write_back(self.layout().keyid(place.address));
+                if self.bus.is_some() {
+                    let cipher = self.packages.engine(place.page).resolve(place.address);
+                    self.trace(place, Direction::Write, true, matches!(cipher, Cipher::Xts(_)));
+                }
+            }
+        }
+    }
+
+    /// Turns lines into what DRAM will hold.
+    fn encrypt_batch(&mut self, batch: &[(Place, FramePtr)], plain: &[PlainLine], cells: &mut [CipherLine]) {
+        let mut requests = Vec::with_capacity(batch.len());
+        for ((&(place, _), source), target) in batch.iter().zip(plain).zip(cells) {
+            match self.packages.engine(place.page).resolve(place.address) {
+                Cipher::Plaintext => *target = CipherLine::unencrypted(source),
+                Cipher::Xts(key) => requests.push(Request { key, dun: self.dun(place), source, target }),
+            }
+        }
+        crypto::encrypt_batch(&mut requests);
+        self.stats.count_encrypted(requests.len());
     }
 
     /// Reads bytes that lie in one page.
@@ -240,21 +327,21 @@ impl Controller {
 
     /// Read-modify-write of a part of one line.
     fn merge(&mut self, place: Place, bytes: &[u8]) {
-        let mut line = if mutant!(PartialWriteClears) { PlainLine::ZERO } else { self.read_for(place, false) };
+        let mut line = if mutant!(PartialWriteClears) { PlainLine::ZERO } else { self.read_line(place) };
         let offset = place.address.line_offset();
         line.0[offset..offset + bytes.len()].copy_from_slice(bytes);
-        self.write_for(place, &line, false);
+        self.write_line(place, &line);
     }
 
     /// Reads consecutive lines of one page. The page resolves as a whole: the exclusion range has 4 KiB grains.
     fn read_run(&mut self, place: Place, lines: &mut [PlainLine]) {
         if let [line] = lines {
-            *line = self.read_for(place, false);
+            *line = self.read_line(place);
             return;
         }
         if self.faults.is_some() {
             for (n, line) in lines.iter_mut().enumerate() {
-                *line = self.read_for(nth_line(place, n), false);
+                *line = self.read_line(nth_line(place, n));
             }
             return;
         }
@@ -281,11 +368,11 @@ impl Controller {
     /// Writes consecutive whole lines of one page.
     fn write_run(&mut self, place: Place, lines: &[PlainLine]) {
         if let [line] = lines {
-            return self.write_for(place, line, false);
+            return self.write_line(place, line);
         }
         if self.faults.is_some() {
             for (n, line) in lines.iter().enumerate() {
-                self.write_for(nth_line(place, n), line, false);
+                self.write_line(nth_line(place, n), line);
             }
             return;
         }
