@@ -289,9 +289,14 @@ impl Controller {
 
     /// Reads bytes that lie in one page.
     pub(crate) fn read_bytes(&mut self, place: Place, buf: &mut [u8]) {
-        let mut lines = [PlainLine::ZERO; LINES_PER_PAGE];
         let first = place.line() as usize;
         let offset = place.address.line_offset();
+        // By far the most frequent, and a page of lines costs more to clear than a line to read.
+        if offset + buf.len() <= LINE_BYTES {
+            let line = self.read_line(place);
+            return buf.copy_from_slice(&line.0[offset..offset + buf.len()]);
+        }
+        let mut lines = [PlainLine::ZERO; LINES_PER_PAGE];
         let count = (offset + buf.len()).div_ceil(LINE_BYTES).min(LINES_PER_PAGE - first);
         let lines = &mut lines[..count];
         self.read_run(place, lines);
@@ -312,7 +317,9 @@ impl Controller {
         }
         let at = Place { address: place.address.offset(head.len() as u64), ..place };
         let (whole, tail) = rest.split_at(rest.len() - rest.len() % LINE_BYTES);
-        if !whole.is_empty() {
+        if let Ok(line) = whole.try_into() {
+            self.write_line(at, &PlainLine(line));
+        } else if !whole.is_empty() {
             let mut lines = [PlainLine::ZERO; LINES_PER_PAGE];
             let lines = &mut lines[..whole.len() / LINE_BYTES];
             for (line, bytes) in lines.iter_mut().zip(whole.chunks_exact(LINE_BYTES)) {
@@ -335,10 +342,6 @@ impl Controller {
 
     /// Reads consecutive lines of one page. The page resolves as a whole: the exclusion range has 4 KiB grains.
     fn read_run(&mut self, place: Place, lines: &mut [PlainLine]) {
-        if let [line] = lines {
-            *line = self.read_line(place);
-            return;
-        }
         if self.faults.is_some() {
             for (n, line) in lines.iter_mut().enumerate() {
                 *line = self.read_line(nth_line(place, n));
@@ -367,9 +370,6 @@ impl Controller {
 
     /// Writes consecutive whole lines of one page.
     fn write_run(&mut self, place: Place, lines: &[PlainLine]) {
-        if let [line] = lines {
-            return self.write_line(place, line);
-        }
         if self.faults.is_some() {
             for (n, line) in lines.iter().enumerate() {
                 self.write_line(nth_line(place, n), line);
