@@ -48,6 +48,16 @@ pub struct CodeHit {
     pub line: u32,
 }
 
+/// Lines with decoded code that may not be executed until they are fetched again: they have left the cache, or the
+/// sanitizer wants to see the fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parked {
+    /// The frame of the page.
+    pub frame: FramePtr,
+    /// The lines in it, one bit each. They were in [`FramePtr::exec_ok`], and are again if they came back since.
+    pub lines: u64,
+}
+
 /// The machine's memory.
 pub struct Memory {
     pub(crate) cache: Cache,
@@ -340,6 +350,19 @@ impl Memory {
     /// The firmware reads RAM through the KeyID-0 datapath, as DMA does.
     pub fn read_image(&mut self, address: PhysAddr, buf: &mut [u8]) {
         self.on_behalf_of(Cause::Loader, |mem| mem.get(BusAddr(address.0), buf));
+    }
+
+    /// True when [`take_retired`](Self::take_retired), [`take_code_hit`](Self::take_code_hit) or
+    /// [`take_parked`](Self::take_parked) has something.
+    #[inline(always)]
+    pub fn has_reports(&self) -> bool {
+        let pool = &self.cache.pool;
+        !(pool.retired.is_empty() && pool.parked.is_empty() && self.code_hits.is_empty())
+    }
+
+    /// Lines with decoded code that were put out of use. Take what was retired first, then what was written.
+    pub fn take_parked(&mut self) -> Option<Parked> {
+        self.cache.pool.parked.pop()
     }
 
     /// True when [`take_retired`](Self::take_retired) has something.

@@ -31,6 +31,7 @@ impl Cpu {
         let no_fill = self.no_fill();
         self.tell_time();
         self.mem.observe(bus, len, ty, no_fill, &site);
+        self.settle();
         self.stop_at_hazard();
     }
 
@@ -52,6 +53,7 @@ impl Cpu {
         if self.mem.observed() {
             let site = Site { keyid, ..self.site(Operation::Pconfig) };
             self.mem.observe_pconfig(&site);
+            self.settle();
             self.stop_at_hazard();
         }
     }

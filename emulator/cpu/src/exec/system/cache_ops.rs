@@ -15,6 +15,7 @@ pub(super) fn wbinvd(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
     require_cpl0(cpu)?;
     cpu.observe_cache(Operation::WriteBackInvalidate);
     cpu.mem.wbinvd();
+    cpu.settle();
     Ok(())
 }
 
@@ -23,6 +24,7 @@ pub(super) fn wbnoinvd(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> 
     require_cpl0(cpu)?;
     cpu.observe_cache(Operation::WriteBackAll);
     cpu.mem.wbnoinvd();
+    cpu.settle();
     Ok(())
 }
 
@@ -31,6 +33,7 @@ pub(super) fn invd(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
     require_cpl0(cpu)?;
     cpu.observe_cache(Operation::Invalidate);
     cpu.mem.invd();
+    cpu.settle();
     Ok(())
 }
 
