@@ -121,7 +121,7 @@ impl Cpu {
     /// A fetch translation was replaced by another page's: shortcuts to the blocks of its page go with it.
     pub(super) fn fetch_translation_went(&mut self, t: Translation) {
         if let Some(frame) = self.mem.frame_lookup(BusAddr(t.bus_page)) {
-            self.blocks.forget_ways_to(t.bus_page, frame.code());
+            self.blocks.forget_ways_to(frame);
         }
     }
 

@@ -47,8 +47,8 @@ pub trait End: 'static {
 #[inline(always)]
 fn enter(cpu: &mut Cpu, header: &'static BlockHeader, rip: u64, link: Option<&'static Link>) {
     cpu.regs[RIP] = rip;
-    cpu.budget -= i64::from(header.insns);
-    if cpu.budget < 0 || !header.enterable() {
+    cpu.budget -= header.cost();
+    if cpu.budget < 0 {
         return not_entered(cpu, header, link);
     }
     chain(cpu, header.first())
@@ -58,7 +58,7 @@ fn enter(cpu: &mut Cpu, header: &'static BlockHeader, rip: u64, link: Option<&'s
 #[cold]
 #[inline(never)]
 fn not_entered(cpu: &mut Cpu, header: &'static BlockHeader, link: Option<&'static Link>) {
-    cpu.budget += i64::from(header.insns);
+    cpu.budget += header.cost();
     cpu.next_ip = cpu.regs[RIP];
     cpu.unretired = 0;
     cpu.followed = link;
