@@ -6,7 +6,7 @@ mod common;
 
 use common::{Guest, PRESENT_RW, assemble, every_mode_and_cache, pt_entry, set};
 use cpu::run::Stop;
-use cpu::state::slot::{RCX, RSP};
+use cpu::state::slot::{RAX, RBX, RCX, RDI, RSP};
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 use mem::BusAddr;
@@ -312,6 +312,32 @@ fn code_that_remaps_or_unmaps_its_own_page_goes_on_in_it_until_invlpg() {
                 } else {
                     assert_eq!(faults[3], 0);
                 }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_string_store_that_overwrites_the_code_behind_it_executes_the_new_code() {
+    every_mode_and_cache(|guest| {
+        // REP STOSB of NOPs over the rest of this line, the next two and a part of a fourth; there, MOV EAX, 6; HLT.
+        for start in [CODE, CODE + 0x33, CODE + 0xFC0] {
+            let code = assemble(start, |a| {
+                a.rep().stosb()?;
+                a.mov(ebx, 1)?;
+                a.hlt()
+            });
+            let end = start + 200;
+            guest.put(start, &code);
+            guest.put(end, &[&mov_eax(6)[..], &[HLT]].concat());
+            for _ in 0..3 {
+                guest.put(start, &code);
+                let behind = start + 2;
+                for (slot, value) in [(RAX, 0x90), (RBX, 0), (RCX, end - behind), (RDI, behind)] {
+                    set(&mut guest.cpu, slot, value);
+                }
+                assert_eq!(guest.call(start), 6);
+                assert_eq!(guest.cpu.regs[RBX as usize], 0);
             }
         }
     });

@@ -188,6 +188,11 @@ pub struct Guest {
 }
 
 impl Guest {
+    /// One that executes as a user's does.
+    pub fn new(cpu: Box<Cpu>, board: TestBoard, model: CacheModel) -> Guest {
+        Guest { cpu, board, model, cut: u64::MAX }
+    }
+
     pub fn put(&mut self, at: u64, code: &[u8]) {
         self.cpu.write_linear(at, code).expect("the page is mapped");
     }
