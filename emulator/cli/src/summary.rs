@@ -45,7 +45,7 @@ impl Summary {
             keys: stats.per_key().iter().copied().enumerate().filter(traffic).collect(),
             encrypted: stats.bytes_encrypted,
             decrypted: stats.bytes_decrypted,
-            peak_kib: peak_kib(),
+            peak_kib: peak_kib("self"),
             dram_bytes: machine.cpu.mem.dram().allocated_bytes(),
             unknown: unknown.to_vec(),
         }
@@ -79,9 +79,9 @@ fn cpu_seconds() -> f64 {
     t.tv_sec as f64 + t.tv_nsec as f64 / 1e9
 }
 
-/// VmHWM (proc(5)).
-fn peak_kib() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+/// The largest resident size so far, VmHWM of proc(5). `process`: a number, or "self".
+pub fn peak_kib(process: impl fmt::Display) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
 }
 

@@ -4,6 +4,7 @@ use super::side::Side;
 use crate::Result;
 use crate::files;
 use crate::outcome::Failure;
+use crate::summary::peak_kib;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
@@ -106,7 +107,8 @@ pub fn run(side: &Side, watch: &Watch, tick: &mut dyn FnMut(&str, f64)) -> Resul
             open[1] = n > 0;
             console.errors(&buf[..n]);
         }
-        console.run.peak_kib = console.run.peak_kib.max(peak_kib(child.0.id()));
+        // A process that has ended has no memory any more.
+        console.run.peak_kib = console.run.peak_kib.max(peak_kib(child.0.id()).unwrap_or(0));
         tick(console.run.marks.last().map_or("", |mark| &mark.name), cpu());
     }
     // A process may close its streams and go on; only its end is the end.
@@ -173,13 +175,6 @@ fn children_cpu() -> (f64, f64) {
     let seconds = |t: nix::sys::time::TimeVal| t.num_microseconds() as f64 / 1e6;
     // getrusage(2) fails for bad arguments only.
     getrusage(UsageWho::RUSAGE_CHILDREN).map_or((0.0, 0.0), |u| (seconds(u.user_time()), seconds(u.system_time())))
-}
-
-/// VmHWM (proc(5)); 0 if the process has no memory any more.
-fn peak_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let field = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    field.and_then(|text| text.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 /// Takes output apart.
