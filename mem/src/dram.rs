@@ -71,6 +71,21 @@ impl Dram {
         self.page(page)[line as usize % LINES_PER_PAGE].set(*cells);
     }
 
+    /// Line `line` of page number `page`, both in range, where it is; `None` if the page was never written.
+    #[inline]
+    pub(crate) fn cells(&mut self, page: u32, line: u32) -> Option<&CipherLine> {
+        let page = self.pages[page as usize].get_mut()?;
+        Some(page[line as usize % LINES_PER_PAGE].get_mut())
+    }
+
+    /// Line `line` of page number `page`, both in range, to be written where it is.
+    #[inline]
+    pub(crate) fn cells_mut(&mut self, page: u32, line: u32) -> &mut CipherLine {
+        self.page(page);
+        let page = self.pages[page as usize].get_mut().expect("the page was allocated");
+        page[line as usize % LINES_PER_PAGE].get_mut()
+    }
+
     /// Consecutive lines of a page from `first` on.
     pub(crate) fn read_run(&self, page: u32, first: u32, lines: &mut [CipherLine]) {
         match self.pages[page as usize].get() {

@@ -1,6 +1,8 @@
 //! The options. QEMU's spellings where QEMU has the option.
 
 use crate::bench::args::BenchArgs;
+use crate::bus_trace::BusTraceArgs;
+use crate::bus_trace::record::RecordArgs;
 use crate::explore::ExploreArgs;
 use crate::help;
 use crate::sanitize::SanitizeArgs;
@@ -46,6 +48,9 @@ enum Command {
     /// Repeats a run under many seeds and cache policies, and tells which outcomes there are
     #[command(long_about = help::EXPLORE_ABOUT, after_help = help::EXPLORE_AFTER, max_term_width = 100)]
     Explore(ExploreArgs),
+    /// Shows what `run --bus-trace` has recorded, or writes it for DRAM simulators
+    #[command(long_about = help::BUS_TRACE_ABOUT, after_help = help::BUS_TRACE_AFTER, max_term_width = 100)]
+    BusTrace(BusTraceArgs),
 }
 
 /// What is to be done.
@@ -55,6 +60,7 @@ pub enum Action {
     Conformance(conformance::Args),
     Bench(Box<BenchArgs>),
     Explore(ExploreArgs),
+    BusTrace(BusTraceArgs),
 }
 
 impl Cli {
@@ -65,6 +71,7 @@ impl Cli {
             Some(Command::Conformance(args)) => Action::Conformance(args),
             Some(Command::Bench(args)) => Action::Bench(args),
             Some(Command::Explore(args)) => Action::Explore(args),
+            Some(Command::BusTrace(args)) => Action::BusTrace(args),
             None => Action::Run(Box::new(self.run)),
         }
     }
@@ -234,6 +241,8 @@ pub struct RunArgs {
     /// Where -d writes [default: standard error]
     #[arg(short = 'D', long = "debug-file", value_name = "FILE", help_heading = help::REPORTS)]
     pub log_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub record: RecordArgs,
     /// At the end, write what the DRAM chips hold (no cache is written back)
     #[arg(long, value_name = "FILE", help_heading = help::REPORTS)]
     pub dump_dram: Option<PathBuf>,

@@ -86,6 +86,21 @@ Exit statuses:
   14  the host failed
   16  SIGINT, SIGTERM or SIGHUP; the table has the runs until then";
 
+pub const BUS_TRACE_ABOUT: &str = "\
+Shows the trace that `run --bus-trace FILE` has written: every line that went between memory controller and DRAM, with its \
+time, KeyID and ciphertext. Writes it as Ramulator 2 or DRAMsim3 read it, or as CSV, or adds it up. docs/bus-trace.md says more.";
+
+pub const BUS_TRACE_AFTER: &str = "\
+Examples:
+  mktme-emu run --bus-trace trace && mktme-emu bus-trace trace --summary
+  mktme-emu bus-trace trace --format dramsim3 --dram-mhz 1200 >requests
+
+Exit statuses:
+   0  the whole trace was written
+   1  it is cut short or damaged; what comes before was written
+   2  bad usage, or not a trace
+  14  the host failed, for example a full disk";
+
 pub const AFTER: &str = "Examples, keys and exit statuses: mktme-emu --help";
 
 pub const AFTER_LONG: &str = "\

@@ -86,7 +86,7 @@ pub fn peak_kib(process: impl fmt::Display) -> Option<u64> {
 }
 
 /// `1234567` as `1,234,567`.
-fn grouped(n: u64) -> String {
+pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let first = (digits.len() + 2) % 3 + 1;
     let (head, tail) = digits.split_at(first);

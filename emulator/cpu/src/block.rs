@@ -7,7 +7,7 @@
 
 use crate::ExecFn;
 use crate::mode::Mode;
-use crate::op::{BlockHeader, Link, Op, Slots};
+use crate::op::{BlockHeader, Link, Op, Slots, Target};
 use iced_x86::Instruction;
 use mem::FramePtr;
 
@@ -167,8 +167,17 @@ impl Default for JumpCache {
 /// says nothing that the block it leads to does not confirm.
 #[derive(Default)]
 pub struct ReturnStack {
-    entries: [(u64, Option<&'static Link>); ReturnStack::ENTRIES],
+    entries: [Return; ReturnStack::ENTRIES],
     top: u8,
+}
+
+/// A call that has not returned: the linear address it is to return to, as in [`JumpCache::salt`]; what its link led to
+/// when it was made; the link.
+#[derive(Clone, Copy, Default)]
+struct Return {
+    key: u64,
+    target: Option<Target>,
+    link: Option<&'static Link>,
 }
 
 impl ReturnStack {
@@ -178,15 +187,15 @@ impl ReturnStack {
     #[inline(always)]
     pub fn push(&mut self, key: u64, link: &'static Link) {
         self.top = self.top.wrapping_add(1);
-        self.entries[usize::from(self.top) % Self::ENTRIES] = (key, Some(link));
+        self.entries[usize::from(self.top) % Self::ENTRIES] = Return { key, target: link.target(), link: Some(link) };
     }
 
-    /// A return to the linear address of `key`: the link of the call, if it was the one.
+    /// A return to the linear address of `key`: the target and the link of the call, if it was the one.
     #[inline(always)]
-    pub fn pop(&mut self, key: u64) -> Option<&'static Link> {
-        let (expected, link) = self.entries[usize::from(self.top) % Self::ENTRIES];
+    pub fn pop(&mut self, key: u64) -> (Option<Target>, Option<&'static Link>) {
+        let at = self.entries[usize::from(self.top) % Self::ENTRIES];
         self.top = self.top.wrapping_sub(1);
-        if expected == key { link } else { None }
+        if at.key == key { (at.target, at.link) } else { (None, None) }
     }
 
     /// Before blocks, and the links in them, are dropped.

@@ -237,7 +237,7 @@ impl Cpu {
             && let Some(link) = link
             && header.cached
         {
-            link.block.set(Some(header));
+            link.lead_to(header);
         }
         if one || self.breakpoint.is_some() || self.hazard_stops() {
             // One block at a time: without a budget left, no other is entered, linked or not.
@@ -252,9 +252,6 @@ impl Cpu {
         self.budget -= i64::from(header.insns);
         let first = header.first();
         self.enter_chain(first);
-        if let Some(link) = self.followed {
-            self.sequential |= link.is_fall();
-        }
         if self.code_modified {
             self.sequential = false;
             self.repeating = 0;

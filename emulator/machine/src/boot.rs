@@ -3,7 +3,7 @@
 use cpu::Cpu;
 use cpu::state::TableRegister;
 use firmware::{BootCpu, EntryState, GpFault};
-use mem::{BusAddr, PhysAddr};
+use mem::PhysAddr;
 use x86::msr;
 use x86::segment::{Segment, sreg};
 
@@ -43,11 +43,13 @@ impl BootCpu for FirmwareCpu<'_> {
     }
 
     fn write_phys(&mut self, address: u64, bytes: &[u8]) {
+        self.0.tell_time();
         self.0.mem.load_image(PhysAddr(address), bytes);
     }
 
     fn read_phys(&mut self, address: u64, bytes: &mut [u8]) {
-        self.0.mem.dma_read(BusAddr(address), bytes);
+        self.0.tell_time();
+        self.0.mem.read_image(PhysAddr(address), bytes);
     }
 
     fn enter(&mut self, state: EntryState) {
