@@ -9,6 +9,7 @@ pub const END: &str = "When to end";
 pub const SANITIZER: &str = "Alias sanitizer";
 pub const REPORTS: &str = "Logs and reports";
 pub const MEASUREMENT: &str = "Measurement";
+pub const OPPONENT: &str = "What it is compared with";
 pub const MODEL: &str = "Latency model";
 
 pub const ABOUT: &str = "An x86-64 machine with Intel's memory encryption (TME, MKTME), emulated";
@@ -48,6 +49,23 @@ Exit statuses:
    0  measured
    2  bad usage or bad input: nothing was measured
   14  the host failed, for example a full disk";
+
+pub const BENCH_BOOT_ABOUT: &str = "\
+Boots a guest that ends by itself, in turns with this emulator at its default settings and with QEMU's TCG (or, with \
+--against, another build of mktme-emu). CPU time, user and system, of the whole processes is compared, and by items if the \
+console has lines that mark them. Everything runs on one processor. docs/bench.md says more.";
+
+pub const BENCH_BOOT_AFTER: &str = "\
+Example:
+  mktme-emu bench boot -kernel vmlinuz -initrd initramfs.cpio -append 'console=ttyS0 guest.run=workload'
+      The workload of guests/linux, three times each.
+
+Exit statuses:
+   0  measured, and all consoles have the same results
+   1  measured, but the results differ
+   2  bad usage or bad input: nothing was run
+  14  a run failed or hung, or the host failed
+  16  SIGINT, SIGTERM or SIGHUP";
 
 pub const EXPLORE_ABOUT: &str = "\
 Repeats a run under many seeds and cache policies, and tells which outcomes there are, how often, and the command line that \
