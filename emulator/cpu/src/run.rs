@@ -469,11 +469,14 @@ impl Cpu {
             self.scratch.clear();
             self.returns.clear();
         }
-        // So that a store into the block's own bytes ends it, as if it were kept.
-        if translated.insns > 1 {
+        // So that a store into the block's own bytes ends it, and the rest of its line can be executed after the line has
+        // left the cache, as if it were kept: where runs are cut changes nothing.
+        if frame != FramePtr::empty() {
+            self.blocks.note_lines(frame, translated.all_lines);
             for line in crate::block::bits(translated.all_lines) {
                 self.mem.set_code(frame, line);
             }
+            self.blocks.refresh(frame, translated.all_lines);
         }
         self.blocks.cold.extend(translated.cold);
         self.scratch.push_block(&block, &translated.items)

@@ -125,6 +125,18 @@ fn an_instruction_may_lie_across_lines_and_pages() {
 }
 
 #[test]
+fn the_rest_of_a_fetched_line_is_executed_after_the_line_has_left_the_cache() {
+    every_mode_and_cache(|guest| {
+        // WBINVD; MOV EAX, 5; HLT, in one line: however runs are cut, the line is fetched once and then not resident.
+        guest.put(CODE, &[&[0x0F, 0x09][..], &mov_eax(5), &[HLT]].concat());
+        for _ in 0..3 {
+            assert_eq!(guest.call(CODE), 5);
+            assert!(!guest.cpu.mem.line_resident(mem::BusAddr(CODE)));
+        }
+    });
+}
+
+#[test]
 fn a_single_step_ends_where_a_block_leads_on_to_the_next() {
     every_mode_and_cache(|guest| {
         // The end of a line, decoded while the next line is not in the cache: a block of one instruction, linked on.

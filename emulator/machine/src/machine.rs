@@ -177,7 +177,7 @@ impl Machine {
                 // Shutdown leaves RIP at the instruction that started it all.
                 self.cpu.activity = Activity::Shutdown;
                 let ip = self.cpu.ip;
-                self.cpu.set_rip(ip);
+                self.cpu.move_to(ip);
                 Exit::TripleFault
             }
             Stop::Halted => Exit::Halted { interrupts: true },

@@ -225,9 +225,7 @@ impl Guest {
     pub fn run(&mut self, rip: u64, insns: u64) -> Stop {
         let cpu = &mut self.cpu;
         cpu.activity = Activity::Running;
-        cpu.set_rip(rip);
-        // Where the last run ended leads nowhere.
-        (cpu.sequential, cpu.repeating, cpu.followed) = (false, 0, None);
+        cpu.move_to(rip);
         let until = cpu.icount().saturating_add(insns);
         loop {
             let next = cpu.icount().saturating_add(self.cut).min(until);
