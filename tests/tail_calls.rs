@@ -24,10 +24,12 @@ const NOT_HANDLERS: [&str; 12] = [
     "cold::exec",
     "cold::lookup",
     "cold::undefined",
+    "fuse::entry",
+    "fuse::FUSIONS",
 ];
 
 fn is_handler(name: &str) -> bool {
-    // The handler of a step is an instance of `run`, that of a pair of steps one of `fuse::pair` or `fuse::ending`.
+    // The handler of a step is an instance of `run`, that of several one of those in `fuse`.
     let in_modules = name == "cpu::exec::int::run"
         || name.starts_with("cpu::exec::int::run::")
         || MODULES.iter().any(|m| name.starts_with(&format!("cpu::exec::{m}::")));
