@@ -11,10 +11,10 @@ use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 
 /// Modules whose functions with the signature of a handler are checked, and what in them is not a handler.
 const MODULES: [&str; 4] = ["int::branch", "int::fuse", "int::mov", "cold"];
-const NOT_HANDLERS: [&str; 12] = [
+const NOT_HANDLERS: [&str; 13] = [
     "::add_",
     "::fused",
-    "PAIRS",
+    "FUSIONS",
     "_handler",
     "not_entered",
     "unlinked",
@@ -25,7 +25,6 @@ const NOT_HANDLERS: [&str; 12] = [
     "cold::lookup",
     "cold::undefined",
     "fuse::entry",
-    "fuse::FUSIONS",
 ];
 
 fn is_handler(name: &str) -> bool {
