@@ -62,7 +62,7 @@ impl Default for ChipsetConfig {
 }
 
 /// The board's chips. A clone is a snapshot.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Chipset {
     pub(crate) pic: PicPair,
     pub(crate) pit: Pit,

@@ -66,7 +66,7 @@ const LAST_SECOND: u64 = 253_402_300_799;
 const END_OF_TIME: u64 = 1 << 62;
 
 /// The clock, its alarm and 114 bytes of RAM.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Rtc {
     index: u8,
     /// All registers as stored. The time bytes count only while the clock is stopped.

@@ -21,7 +21,7 @@ pub(super) struct Dirty {
 /// Puts dirty lines in order.
 pub(super) struct Orderer {
     order: WbOrder,
-    rng: ChaCha20Rng,
+    pub(super) rng: ChaCha20Rng,
 }
 
 impl Orderer {

@@ -26,7 +26,7 @@ pub mod prop {
 }
 
 /// One translation of a 4-KiB linear page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Translation {
     /// Linear address >> 12.
     pub vpage: u64,
@@ -38,7 +38,7 @@ pub struct Translation {
     pub ty: MemType,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 struct Entry {
     id: u32,
     t: Translation,

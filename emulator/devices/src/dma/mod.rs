@@ -66,7 +66,7 @@ use spec::*;
 const BURST: u64 = 64;
 
 /// STATUS\[15:8\] when ERROR is set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Reason {
     /// No RAM at FAULT_ADDRESS, or the KeyID is private to TDX. COUNT bytes were moved before.
     MasterAbort = 1,
@@ -81,7 +81,7 @@ pub enum Reason {
 }
 
 /// One end of a transfer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 enum End {
     Bus(u64),
     /// Offset in the buffer; all of the transfer is inside.
@@ -101,7 +101,7 @@ impl End {
 }
 
 /// A command under way, with the registers as they were when it was written.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 struct Transfer {
     from: End,
     to: End,
@@ -111,7 +111,7 @@ struct Transfer {
 }
 
 /// The function: configuration space, registers, buffer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct DmaDevice {
     config: ConfigSpace,
     source: u64,
