@@ -255,6 +255,13 @@ impl BlockCache {
         }
     }
 
+    /// Puts a fetched line in place of what was decoded from it.
+    pub fn put_line(&mut self, bus_line: u64, bytes: &[u8; 64]) {
+        if self.check_line(bus_line, bytes) != LineCheck::Same {
+            self.lines.insert(bus_line, CodeLine { bytes: *bytes, blocks: Vec::new() });
+        }
+    }
+
     /// What was decoded from a line.
     pub fn line_bytes(&self, bus_line: u64) -> Option<&[u8; 64]> {
         self.lines.get(&bus_line).map(|line| &line.bytes)

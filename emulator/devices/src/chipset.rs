@@ -111,6 +111,12 @@ impl Chipset {
         }
     }
 
+    /// True if both boards have the same number of processors, and no more signals wait than may.
+    pub(crate) fn same_size(&self, other: &Self) -> bool {
+        let sizes = |board: &Self| (board.lapics.len(), board.pending.len());
+        sizes(self) == sizes(other) && self.signals.len() <= SIGNAL_CAPACITY
+    }
+
     /// Platform reset or INIT. The RTC, CMOS RAM, the PM timer and input that waits on the serial line go on. Signals that
     /// wait are dropped: the machine calls this because of one.
     pub fn reset(&mut self, now: VirtualTime, kind: ResetKind) {

@@ -374,6 +374,12 @@ fn tick_at(now: u64) -> i64 {
 }
 
 impl Pit {
+    /// True if the counters count with lengths that there are.
+    pub(crate) fn is_valid(&self) -> bool {
+        let length = |n: i64| (1..=0x1_0000).contains(&n);
+        self.counters.iter().all(|c| length(c.length) && c.next_length.is_none_or(length))
+    }
+
     pub fn new() -> Self {
         Pit { counters: [Counter::new(true), Counter::new(true), Counter::new(false)], port_b: 0 }
     }

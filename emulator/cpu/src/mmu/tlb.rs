@@ -60,6 +60,7 @@ pub enum Side {
 }
 
 /// Both buffers of one logical processor.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Tlb {
     data: Box<[Entry]>,
     fetch: Box<[Entry]>,
@@ -203,6 +204,11 @@ impl Tlb {
     /// False if no piece of a large page can be cached for this page's region.
     pub fn may_have_large(&self, vpage: u64) -> bool {
         self.large & region_bit(vpage) != 0
+    }
+
+    /// True if the tables have the sizes that they are used with.
+    pub(crate) fn is_valid(&self) -> bool {
+        (self.data.len(), self.fetch.len(), self.ids.len()) == (DATA_ENTRIES, FETCH_ENTRIES, PCIDS)
     }
 
     /// Live translations in table order, for the state hash and `info tlb`.

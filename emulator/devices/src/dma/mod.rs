@@ -137,6 +137,18 @@ impl Default for DmaDevice {
 }
 
 impl DmaDevice {
+    /// True if the buffer is there and a transfer stays inside it.
+    pub(crate) fn is_valid(&self) -> bool {
+        let inside = |end: End, length: u32| match end {
+            End::Buffer(offset) => offset.checked_add(length as usize).is_some_and(|end| end <= BUFFER_BYTES),
+            End::Bus(_) | End::Pattern(_) => true,
+        };
+        let whole = |t: &Transfer| {
+            inside(t.from, t.length) && inside(t.to, t.length) && self.count <= t.length && t.length <= LENGTH_MAX
+        };
+        self.buffer.len() == BUFFER_BYTES && self.transfer.as_ref().is_none_or(whole)
+    }
+
     /// As reset leaves it: not decoded, no bus master, everything zero but LATENCY.
     pub fn new() -> Self {
         DmaDevice {

@@ -1,0 +1,157 @@
+//! Snapshots of whole machines, in memory and as files, with the embedded guest.
+
+use firmware::Images;
+use machine::{Config, Exit, Machine, Snapshot, SnapshotError};
+use mem::{CacheModel, Rate};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+fn booted(config: &Config) -> Machine {
+    let mut machine = Machine::new(config.clone()).unwrap();
+    let mut bios = machine.power_on().unwrap();
+    let images = Images {
+        kernel: guests::HELLO_MKTME,
+        kernel_name: "",
+        modules: Vec::new(),
+        cmdline: "",
+        protocol: None,
+    };
+    machine.boot(&mut bios, &images).unwrap();
+    machine
+}
+
+/// To the end of the guest.
+fn finish(machine: &mut Machine) -> (Exit, u64, u128, Vec<u8>) {
+    let exit = machine.run(u64::MAX);
+    let output = machine.chipset().take_serial_output();
+    (exit, machine.cpu.icount(), machine.state_hash(), output)
+}
+
+fn bytes(snapshot: &Snapshot) -> Vec<u8> {
+    snapshot.write(Vec::new(), &mut |_, _| ()).unwrap().0
+}
+
+fn read(bytes: &[u8]) -> Result<Snapshot, SnapshotError> {
+    Snapshot::read(bytes, &mut |_, _| ())
+}
+
+fn small() -> Config {
+    Config { ram_bytes: 64 << 20, ..Config::default() }
+}
+
+fn configs() -> Vec<Config> {
+    let base = small();
+    let rate = Rate::from_ppm(5_000).unwrap();
+    vec![
+        base.clone(),
+        Config { fast: false, ..base.clone() },
+        Config { links: false, bulk_strings: false, ..base.clone() },
+        Config { cache_bytes: 8 << 10, cache_ways: 2, ..base.clone() },
+        Config { cache: CacheModel::Lazy, evict_rate: rate, prefetch: rate, seed: 5, ..base.clone() },
+        Config { cache: CacheModel::Off, ..base.clone() },
+        Config { packages: 2, dma_device: true, ..base },
+    ]
+}
+
+#[test]
+fn a_guest_goes_on_from_any_point_as_if_nothing_had_been() {
+    for config in configs() {
+        let mut plain = booted(&config);
+        let expected = finish(&mut plain);
+        let length = expected.1;
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let mut machine = booted(&config);
+        let mut ladder = Vec::new();
+        for n in 0..12u64 {
+            assert_eq!(machine.run(length * n / 12 + rng.next_u64() % (length / 12)), Exit::Icount);
+            let hash = machine.state_hash();
+            let snapshot = machine.snapshot();
+            assert_eq!(machine.state_hash(), hash);
+            ladder.push((snapshot, hash));
+        }
+        assert_eq!(finish(&mut machine), expected, "{config:?}");
+        for n in 0..24 {
+            let (snapshot, hash) = &ladder[(rng.next_u64() % 12) as usize];
+            // In the machine that has been everywhere, or in a new one.
+            let mut new = (n % 3 == 0).then(|| Machine::from_snapshot(&read(&bytes(snapshot)).unwrap()).unwrap());
+            let machine = new.as_mut().unwrap_or(&mut machine);
+            machine.restore(snapshot).unwrap();
+            assert_eq!((machine.state_hash(), machine.cpu.icount()), (*hash, snapshot.icount()));
+            assert_eq!(machine.cpu.now(), snapshot.time());
+            assert_eq!(finish(machine), expected, "{} {config:?}", snapshot.icount());
+        }
+    }
+}
+
+#[test]
+fn a_file_reads_as_what_was_written() {
+    let mut machine = booted(&small());
+    machine.run(50_000);
+    let snapshot = machine.snapshot();
+    let file = bytes(&snapshot);
+    assert_eq!(bytes(&read(&file).unwrap()), file);
+}
+
+#[test]
+fn machines_of_other_configurations_are_refused_by_the_knob() {
+    let mut machine = booted(&small());
+    machine.run(1_000);
+    let snapshot = machine.snapshot();
+    let refused = |config: Config| Machine::new(config).unwrap().restore(&snapshot).map_err(|e| e.to_string());
+    assert_eq!(
+        refused(Config { seed: 3, ips: 1_000_000, ..small() }).unwrap_err(),
+        "a snapshot of another machine: seed is 0 there and 3 here"
+    );
+    assert_eq!(
+        refused(Config::default()).unwrap_err(),
+        "a snapshot of another machine: memory is \"64M\" there and \"512M\" here"
+    );
+    assert!(refused(Config { fast: false, links: false, bulk_strings: false, ..small() }).is_ok());
+}
+
+#[test]
+fn damaged_files_are_refused_wherever_they_are_damaged() {
+    let mut machine = booted(&small());
+    machine.run(200_000);
+    let file = bytes(&machine.snapshot());
+    let mut rng = ChaCha20Rng::seed_from_u64(9);
+    let mut at = |length: usize| rng.next_u64() as usize % length;
+    for n in 0..600 {
+        let mut damaged = file.clone();
+        match n % 4 {
+            0 => damaged.truncate(at(file.len())),
+            1 => damaged[at(600)] ^= 1 << (n / 4 % 8),
+            2 => {
+                let (from, to) = (at(file.len() - 64), at(file.len() - 64));
+                let piece: [u8; 64] = damaged[from..from + 64].try_into().unwrap();
+                damaged[to..to + 64].copy_from_slice(&piece);
+            }
+            _ => damaged[at(file.len())] ^= 1 << (n / 4 % 8),
+        }
+        assert!(damaged == file || read(&damaged).is_err(), "{n}");
+    }
+    let message = |bytes: &[u8]| read(bytes).err().unwrap().to_string();
+    assert_eq!(message(b"\x7fELF and so on, much longer than a header"), "not a snapshot");
+    assert_eq!(message(b""), "not a snapshot");
+    let mut other = file.clone();
+    other[20] = 9;
+    assert_eq!(message(&other), "a snapshot of format 9; this program reads format 1");
+    assert_eq!(message(&[&file[..], b"x"].concat()), format!("damaged at byte {}: the file goes on after its end", file.len()));
+    assert!(message(&file[..file.len() - 1]).contains("the file ends early"));
+}
+
+#[test]
+fn snapshots_are_taken_to_other_threads() {
+    let config = small();
+    let mut machine = booted(&config);
+    machine.run(30_000);
+    let snapshot = machine.snapshot();
+    let expected = finish(&mut machine);
+    let runs = [(); 2].map(|()| {
+        let snapshot = snapshot.clone();
+        std::thread::spawn(move || finish(&mut Machine::from_snapshot(&snapshot).unwrap()))
+    });
+    for run in runs {
+        assert_eq!(run.join().unwrap(), expected);
+    }
+}
