@@ -111,6 +111,9 @@ impl Memory {
         self.cache.restore(&self.controller, cache);
         self.code_hits.clear();
         self.observe_reset();
+        if self.observer.is_some() {
+            self.cache.pool.allow_all(false);
+        }
         Ok(restored)
     }
 

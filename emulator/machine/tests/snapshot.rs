@@ -9,13 +9,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 fn booted(config: &Config) -> Machine {
     let mut machine = Machine::new(config.clone()).unwrap();
     let mut bios = machine.power_on().unwrap();
-    let images = Images {
-        kernel: guests::HELLO_MKTME,
-        kernel_name: "",
-        modules: Vec::new(),
-        cmdline: "",
-        protocol: None,
-    };
+    let images =
+        Images { kernel: guests::HELLO_MKTME, kernel_name: "", modules: Vec::new(), cmdline: "", protocol: None };
     machine.boot(&mut bios, &images).unwrap();
     machine
 }
@@ -136,7 +131,10 @@ fn damaged_files_are_refused_wherever_they_are_damaged() {
     let mut other = file.clone();
     other[20] = 9;
     assert_eq!(message(&other), "a snapshot of format 9; this program reads format 1");
-    assert_eq!(message(&[&file[..], b"x"].concat()), format!("damaged at byte {}: the file goes on after its end", file.len()));
+    assert_eq!(
+        message(&[&file[..], b"x"].concat()),
+        format!("damaged at byte {}: the file goes on after its end", file.len())
+    );
     assert!(message(&file[..file.len() - 1]).contains("the file ends early"));
 }
 

@@ -136,6 +136,8 @@ fn check(args: &ExploreArgs) -> Result<Vec<Policy>> {
         (run.dump_dram.is_some(), "--dump-dram"),
         (run.sanitizer.sanitize_json.is_some(), "--sanitize-json"),
         (run.machine_show, "--machine-show"),
+        (!run.savevm.is_empty(), "--savevm"),
+        (run.loadvm.is_some(), "--loadvm"),
     ] {
         if given {
             return chosen(option);

@@ -110,13 +110,10 @@ impl Snapshot {
         // The sections of the memory side come one after the other, and the file is read once.
         let mut cache = Vec::new();
         file.section(tag::CACHE).read_to_end(&mut cache)?;
-        let memory = MemorySnapshot::read(
-            &config.memory(),
-            &keys,
-            &mut &cache[..],
-            &mut file.section(tag::DRAM),
-            &mut |done| progress(done as u64, pages),
-        );
+        let memory =
+            MemorySnapshot::read(&config.memory(), &keys, &mut &cache[..], &mut file.section(tag::DRAM), &mut |done| {
+                progress(done as u64, pages)
+            });
         let memory = memory.map_err(|e| match e {
             Invalid::Io(e) => SnapshotError::from(e),
             e => SnapshotError::Invalid(e.to_string()),
