@@ -41,7 +41,7 @@ pub use fault::{Faults, TweakFault, WritebackAction, WritebackFilter};
 pub use frame::FramePtr;
 pub use hash::StateHasher;
 pub use map::{AddressMap, RamRegion};
-pub use memory::{CodeHit, Memory, Retired, Touched};
+pub use memory::{CodeHit, Memory, Parked, Retired, Touched};
 pub use profile::{TmeFeatures, TmeProfile, UnknownProfile};
 pub use rate::{NotARate, Rate};
 pub use sanitize::{Agent, Hazard, HazardKind, MissingAction, Operation, Sanitizer, Site, Watched, WatchedLine};

@@ -47,6 +47,16 @@ pub struct CodeHit {
     pub line: u32,
 }
 
+/// Lines with decoded code that may not be executed until they are fetched again: they have left the cache, or the
+/// sanitizer wants to see the fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parked {
+    /// The frame of the page.
+    pub frame: FramePtr,
+    /// The lines in it, one bit each. They were in [`FramePtr::exec_ok`], and are again if they came back since.
+    pub lines: u64,
+}
+
 /// The machine's memory.
 pub struct Memory {
     pub(crate) cache: Cache,
@@ -324,6 +334,19 @@ impl Memory {
             self.observe_loader(BusAddr(address.0), bytes.len());
         }
         self.dma_write(BusAddr(address.0), bytes);
+    }
+
+    /// True when [`take_retired`](Self::take_retired), [`take_code_hit`](Self::take_code_hit) or
+    /// [`take_parked`](Self::take_parked) has something.
+    #[inline(always)]
+    pub fn has_reports(&self) -> bool {
+        let pool = &self.cache.pool;
+        !(pool.retired.is_empty() && pool.parked.is_empty() && self.code_hits.is_empty())
+    }
+
+    /// Lines with decoded code that were put out of use. Take what was retired first, then what was written.
+    pub fn take_parked(&mut self) -> Option<Parked> {
+        self.cache.pool.parked.pop()
     }
 
     /// True when [`take_retired`](Self::take_retired) has something.

@@ -16,6 +16,7 @@ use crate::controller::Writers;
 use crate::dram::{CellPage, PageTable};
 use crate::event::Events;
 use crate::fault::Faults;
+use crate::frame::FramePtr;
 use crate::map::AddressMap;
 use crate::memory::Memory;
 use crate::packages::Packages;
@@ -85,8 +86,8 @@ impl Memory {
     }
 
     /// Takes over the state of a snapshot of the same configuration. Costs what changed since the last snapshot or restore,
-    /// and what differs between that one and this. [`take_retired`](Self::take_retired) may have something afterwards;
-    /// blocks of code stay, and are compared when their lines are fetched again.
+    /// and what differs between that one and this. [`has_reports`](Self::has_reports) may be true afterwards: blocks of code stay,
+    /// but are parked, to be compared when their lines are fetched again.
     ///
     /// # Errors
     /// A snapshot of another configuration; nothing has changed then.
@@ -109,7 +110,6 @@ impl Memory {
             controller.writers.clone_from(writers);
         }
         self.cache.restore(&self.controller, cache);
-        self.code_hits.clear();
         self.observe_reset();
         if self.observer.is_some() {
             self.cache.pool.allow_all(false);
@@ -118,11 +118,10 @@ impl Memory {
     }
 
     /// A fetched line of code that has left the cache since, and that the processor still goes by: stores to it are reported
-    /// as if it had been fetched now.
-    pub fn park_code(&mut self, address: BusAddr) {
-        if let Some(place) = self.controller.place(address) {
-            self.cache.park_code(place);
-        }
+    /// as if it had been fetched now. The frame of its page; `None` outside RAM.
+    pub fn park_code(&mut self, address: BusAddr) -> Option<FramePtr> {
+        let place = self.controller.place(address)?;
+        Some(self.cache.park_code(place))
     }
 }
 

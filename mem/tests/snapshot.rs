@@ -57,6 +57,7 @@ impl Guest {
             self.fast.purge_frame(retired.frame);
         }
         while self.mem.take_code_hit().is_some() {}
+        while self.mem.take_parked().is_some() {}
     }
 
     /// Addresses in few pages often, everywhere seldom.

@@ -2,13 +2,12 @@
 //!
 //! A block is the plaintext of lines of the modelled cache, decoded. So its validity hangs on those lines, per (page,
 //! KeyID), not on DRAM: a store through the same mapping kills the blocks of the line; eviction and flushes only *park*
-//! them (the frame's `exec_ok` bit goes), and the next fetch compares the refilled 64 bytes with what was decoded. A
-//! store through another KeyID's mapping kills nothing: stale execution is what hardware does (MK-129).
+//! them (the frame's `exec_ok` bit goes, and with it the headers' permission to enter), and the next fetch compares the
+//! refilled 64 bytes with what was decoded. A store through another KeyID's mapping kills nothing: stale execution is what hardware does (MK-129).
 
 use crate::ExecFn;
 use crate::mode::Mode;
 use crate::op::{BlockHeader, Link, Op, Slots};
-use hashbrown::HashMap;
 use iced_x86::Instruction;
 use mem::FramePtr;
 
@@ -25,17 +24,18 @@ impl ModeKey {
     }
 }
 
-/// What the translator hands over.
+/// What a block is besides its ops.
 pub struct Block {
-    pub frame: FramePtr,
-    /// Bus address of the first byte.
-    pub bus: u64,
+    /// Offset of the first byte in its page.
+    pub offset: u64,
     pub key: ModeKey,
+    /// Lines that hold the first instruction.
     pub entry_lines: u64,
     /// All lines the block has bytes of.
     pub all_lines: u64,
     pub insns: u32,
-    pub number: u32,
+    /// False for a block that is made for one execution.
+    pub cached: bool,
 }
 
 /// What a block is made of, one slot each.
@@ -48,31 +48,31 @@ pub enum Item {
     Links,
 }
 
-impl Block {
-    /// Number of a block that is not in the cache.
-    pub const UNCACHED: u32 = u32::MAX;
+/// What the blocks of a line are told apart by: offset in the page and mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Start(u32);
+
+impl Start {
+    fn new(offset: u64, key: ModeKey) -> Self {
+        Start(offset as u32 & 0xFFF | key.0 << 12)
+    }
 }
 
-struct Entry {
-    header: &'static BlockHeader,
-    bus: u64,
-    key: ModeKey,
-}
-
-/// A line that blocks were decoded from.
+/// A line that blocks were decoded from, and the blocks with bytes in it.
 struct CodeLine {
     bytes: [u8; 64],
-    blocks: Vec<u32>,
+    blocks: Vec<(Start, &'static BlockHeader)>,
 }
+
+/// The lines of a page. Boxed one by one: code pages have few.
+struct CodePage([Option<Box<CodeLine>>; 64]);
 
 /// See the module's description.
 #[derive(Default)]
 pub struct BlockCache {
     slots: Slots,
-    entries: Vec<Entry>,
-    by_address: HashMap<(u64, ModeKey), &'static BlockHeader>,
-    /// By bus address of the line.
-    lines: HashMap<u64, CodeLine>,
+    /// By [`FramePtr::index`]: the frame says which page and KeyID.
+    pages: Vec<Option<Box<CodePage>>>,
     /// Instructions that cold ops execute, by [`Op::imm`].
     pub cold: Vec<(ExecFn, Instruction)>,
     /// Blocks are reachable by other ways than from within their page only under the number they were found with, see
@@ -207,9 +207,19 @@ pub enum LineCheck {
 }
 
 impl BlockCache {
-    /// The valid block at a bus address, if it was decoded before.
-    pub fn lookup(&self, bus: u64, key: ModeKey) -> Option<&'static BlockHeader> {
-        self.by_address.get(&(bus, key)).copied()
+    /// The valid block at an offset in a page, if it was decoded before.
+    pub fn lookup(&self, frame: FramePtr, offset: u64, key: ModeKey) -> Option<&'static BlockHeader> {
+        let start = Start::new(offset, key);
+        let line = self.line(frame, (offset >> 6) as u32)?;
+        line.blocks.iter().find(|(s, header)| *s == start && !header.is_dead()).map(|(_, header)| *header)
+    }
+
+    fn line(&self, frame: FramePtr, line: u32) -> Option<&CodeLine> {
+        self.pages.get(frame.index() as usize)?.as_ref()?.0[line as usize & 63].as_deref()
+    }
+
+    fn page_mut(&mut self, frame: FramePtr) -> Option<&mut CodePage> {
+        self.pages.get_mut(frame.index() as usize)?.as_deref_mut()
     }
 
     /// True when so much is cached that everything should be dropped before the next block is made.
@@ -217,100 +227,109 @@ impl BlockCache {
         self.slots.len() > MAX_SLOTS || self.cold.len() > 1 << 19
     }
 
-    /// Number that the next block gets.
-    pub fn next_number(&self) -> u32 {
-        self.entries.len() as u32
-    }
-
-    /// Adds a block. `bytes_of` gives the 64 bytes of each of its lines.
-    pub fn insert(
-        &mut self,
-        block: &Block,
-        items: &[Item],
-        bytes_of: impl Fn(u32) -> [u8; 64],
-    ) -> &'static BlockHeader {
-        let header = self.slots.push_block(block, items);
-        self.entries.push(Entry { header, bus: block.bus, key: block.key });
-        self.by_address.insert((block.bus, block.key), header);
-        let page = block.bus & !0xFFF;
+    /// Adds a block of the page in `frame`, whose lines are resident. It is parked until [`BlockCache::refresh`].
+    pub fn insert(&mut self, frame: FramePtr, block: &Block, items: &[Item]) -> &'static BlockHeader {
+        let start = Start::new(block.offset, block.key);
+        let at = frame.index() as usize;
+        if self.pages.len() <= at {
+            self.pages.resize_with(at + 1, || None);
+        }
         for line in bits(block.all_lines) {
-            self.lines
-                .entry(page | u64::from(line) << 6)
-                .or_insert_with(|| CodeLine { bytes: bytes_of(line), blocks: Vec::new() })
-                .blocks
-                .push(block.number);
+            // What was decoded from the line while it held other bytes must not be entered with the new block's mark.
+            self.check_line(frame, line, &frame.line_bytes(line));
+        }
+        let header = self.slots.push_block(block, items);
+        let page = self.pages[at].get_or_insert_with(|| Box::new(CodePage([const { None }; 64])));
+        for line in bits(block.all_lines) {
+            let code = page.0[line as usize]
+                .get_or_insert_with(|| Box::new(CodeLine { bytes: frame.line_bytes(line), blocks: Vec::new() }));
+            code.blocks.retain(|(other, header)| {
+                if *other == start {
+                    header.kill();
+                }
+                !header.is_dead()
+            });
+            code.blocks.push((start, header));
         }
         header
     }
 
+    /// After lines came into use or were parked: which blocks may be entered.
+    pub fn refresh(&mut self, frame: FramePtr, lines: u64) {
+        let Some(page) = self.page_mut(frame) else { return };
+        let usable = frame.exec_ok();
+        for line in bits(lines) {
+            if let Some(code) = &page.0[line as usize] {
+                code.blocks.iter().for_each(|(_, header)| header.refresh(usable));
+            }
+        }
+    }
+
     /// Compares a line that was just made resident with what was decoded from it.
-    pub fn check_line(&mut self, bus_line: u64, bytes: &[u8; 64]) -> LineCheck {
-        match self.lines.get(&bus_line) {
+    pub fn check_line(&mut self, frame: FramePtr, line: u32, bytes: &[u8; 64]) -> LineCheck {
+        match self.line(frame, line) {
             None => LineCheck::NoCode,
-            Some(line) if line.bytes == *bytes => LineCheck::Same,
+            Some(code) if code.bytes == *bytes => LineCheck::Same,
             Some(_) => {
-                self.kill_line(bus_line);
+                self.kill_line(frame, line);
                 LineCheck::Changed
             }
         }
     }
 
     /// Puts a fetched line in place of what was decoded from it.
-    pub fn put_line(&mut self, bus_line: u64, bytes: &[u8; 64]) {
-        if self.check_line(bus_line, bytes) != LineCheck::Same {
-            self.lines.insert(bus_line, CodeLine { bytes: *bytes, blocks: Vec::new() });
+    pub fn put_line(&mut self, frame: FramePtr, line: u32, bytes: &[u8; 64]) {
+        if self.check_line(frame, line, bytes) != LineCheck::Same {
+            let at = frame.index() as usize;
+            if self.pages.len() <= at {
+                self.pages.resize_with(at + 1, || None);
+            }
+            let page = self.pages[at].get_or_insert_with(|| Box::new(CodePage([const { None }; 64])));
+            page.0[line as usize & 63] = Some(Box::new(CodeLine { bytes: *bytes, blocks: Vec::new() }));
         }
     }
 
     /// What was decoded from a line.
-    pub fn line_bytes(&self, bus_line: u64) -> Option<&[u8; 64]> {
-        self.lines.get(&bus_line).map(|line| &line.bytes)
+    pub fn line_bytes(&self, frame: FramePtr, line: u32) -> Option<&[u8; 64]> {
+        self.line(frame, line).map(|code| &code.bytes)
     }
 
     /// A store changed the line: its blocks die.
-    pub fn kill_line(&mut self, bus_line: u64) {
-        if let Some(line) = self.lines.remove(&bus_line) {
-            for n in line.blocks {
-                self.kill(n);
-            }
+    pub fn kill_line(&mut self, frame: FramePtr, line: u32) {
+        if let Some(page) = self.page_mut(frame)
+            && let Some(code) = page.0[line as usize & 63].take()
+        {
+            code.blocks.iter().for_each(|(_, header)| header.kill());
         }
     }
 
     /// A translation of the page is gone: its blocks are reachable from within the page only, until they are found again.
-    pub fn forget_ways_to(&mut self, bus_page: u64, lines: u64) {
-        for line in bits(lines) {
-            let Some(code) = self.lines.get(&(bus_page | u64::from(line) << 6)) else { continue };
-            for &n in &code.blocks {
-                self.entries[n as usize].header.generation.set(0);
-            }
+    pub fn forget_ways_to(&mut self, frame: FramePtr) {
+        for code in self.page_mut(frame).iter().flat_map(|page| page.0.iter().flatten()) {
+            code.blocks.iter().for_each(|(_, header)| header.generation.set(0));
         }
     }
 
     /// The frame of a page with code now shows another page.
-    pub fn kill_page(&mut self, bus_page: u64) {
-        for line in 0..64 {
-            self.kill_line(bus_page | line << 6);
-        }
-    }
-
-    fn kill(&mut self, number: u32) {
-        let e = &self.entries[number as usize];
-        e.header.kill();
-        if self.by_address.get(&(e.bus, e.key)).is_some_and(|header| header.number == number) {
-            self.by_address.remove(&(e.bus, e.key));
+    pub fn kill_page(&mut self, frame: FramePtr) {
+        if let Some(page) = self.pages.get_mut(frame.index() as usize).and_then(Option::take) {
+            page.kill();
         }
     }
 
     /// Drops everything. Lines of code that the caller's memory knows stay marked there; that only costs time.
     pub fn clear(&mut self) {
-        for e in &self.entries {
-            e.header.kill();
-        }
-        self.by_address.clear();
-        self.lines.clear();
-        self.entries.clear();
+        self.pages.drain(..).flatten().for_each(|page| page.kill());
         self.cold.clear();
         self.slots.clear();
+    }
+}
+
+impl CodePage {
+    fn kill(&self) {
+        for code in self.0.iter().flatten() {
+            code.blocks.iter().for_each(|(_, header)| header.kill());
+        }
     }
 }
 

@@ -27,6 +27,7 @@ impl Cpu {
         let site = self.site(operation);
         let no_fill = self.no_fill();
         self.mem.observe(bus, len, ty, no_fill, &site);
+        self.settle();
         self.stop_at_hazard();
     }
 
@@ -42,6 +43,7 @@ impl Cpu {
         if self.mem.observed() {
             let site = Site { keyid, ..self.site(Operation::Pconfig) };
             self.mem.observe_pconfig(&site);
+            self.settle();
             self.stop_at_hazard();
         }
     }

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use crate::block::{Block, Item};
+use crate::run::MAX_BUDGET;
 use crate::state::{Cpu, slot};
 use mem::FramePtr;
 use std::cell::Cell;
@@ -67,29 +68,54 @@ impl Link {
     }
 }
 
-/// What block entry checks. Occupies the two slots before a block's first op.
+/// What block entry checks. Occupies the slot before a block's first op, in the same line of the host's cache: what
+/// entering costs is mostly the wait for it.
 #[repr(C)]
 pub struct BlockHeader {
-    /// The page the block was decoded from; [`FramePtr::empty`] once the block is dead.
-    pub frame: Cell<FramePtr>,
-    /// Lines that hold the block's first instruction, one bit a line.
-    pub lines: u64,
-    /// Instructions in the block.
-    pub insns: u32,
-    /// The block's number in the block cache.
-    pub number: u32,
+    /// What entering takes off the budget: the number of instructions, or more than any budget has while the block must
+    /// not be entered ([`PARKED`], [`DEAD`]), so that one test does for both.
+    cost: Cell<i64>,
     /// The linear address, mode and privilege that the run loop last found the block under, as in
     /// [`crate::block::JumpCache::salt`], and the number of the translations it did so with.
     pub key: Cell<u64>,
     pub generation: Cell<u64>,
-    _pad: [u64; 3],
+    /// Instructions in the block.
+    pub insns: u32,
+    /// The line of the page that the block starts in, and whether its first instruction goes on in the next.
+    first_line: u8,
+    straddles: bool,
+    /// True for blocks of the block cache.
+    pub cached: bool,
 }
 
+/// A line of the first instruction is not resident, or its bytes have not been compared since it came back.
+const PARKED: i64 = MAX_BUDGET as i64 + 1;
+/// The bytes the block was decoded from are gone.
+const DEAD: i64 = MAX_BUDGET as i64 + 2;
+
 impl BlockHeader {
+    /// What entering takes off the budget. If that leaves less than nothing, the block is not to be entered.
+    #[inline(always)]
+    pub fn cost(&self) -> i64 {
+        self.cost.get()
+    }
+
     /// True if the lines of the first instruction are resident and still hold what the block was decoded from.
     #[inline(always)]
     pub fn enterable(&self) -> bool {
-        self.frame.get().exec_ok() & self.lines == self.lines
+        self.cost.get() < PARKED
+    }
+
+    /// Lines that hold the block's first instruction, one bit a line.
+    fn lines(&self) -> u64 {
+        (1 | u64::from(self.straddles) << 1) << self.first_line
+    }
+
+    /// Allows entry, or parks the block, by the lines of the page that may be executed.
+    pub fn refresh(&self, usable: u64) {
+        if !self.is_dead() {
+            self.cost.set(if self.lines() & !usable == 0 { i64::from(self.insns) } else { PARKED });
+        }
     }
 
     /// True if a fetch at the linear address of `key` would find this block: shortcuts that leave a page, or come from
@@ -101,20 +127,24 @@ impl BlockHeader {
 
     /// True if the block is not dead and its first instruction lies in one line.
     pub fn is_live_in_one_line(&self) -> bool {
-        self.frame.get() != FramePtr::empty() && self.lines.is_power_of_two()
+        !self.is_dead() && !self.straddles
+    }
+
+    pub fn is_dead(&self) -> bool {
+        self.cost.get() == DEAD
     }
 
     /// Makes every later entry fail.
     pub fn kill(&self) {
-        self.frame.set(FramePtr::empty());
+        self.cost.set(DEAD);
     }
 
     /// The block's first op.
     #[inline(always)]
     pub fn first(&'static self) -> At {
-        // SAFETY: headers are only made by `Slots::push_block`, which puts at least one op two slots (64 bytes) after the
+        // SAFETY: headers are only made by `Slots::push_block`, which puts at least one op one slot (32 bytes) after the
         // header's start, in the same allocation, which is never freed.
-        At(unsafe { std::ptr::from_ref(self).cast::<Op>().add(2) })
+        At(unsafe { std::ptr::from_ref(self).cast::<Op>().add(1) })
     }
 }
 
@@ -187,31 +217,34 @@ pub fn chain(cpu: &mut Cpu, op: At) {
     (op.f)(cpu, op)
 }
 
-/// A slot of 32 bytes.
-#[repr(C, align(32))]
-struct SlotCell(Cell<[u64; 4]>);
+/// Two slots of 32 bytes: a line of the host's cache.
+#[repr(C, align(64))]
+struct SlotPair(Cell<[u64; 8]>);
 
-/// Memory for ops, in slots of 32 bytes with stable addresses.
+/// The unit in which a block's parts are laid out.
+type Slot = [u64; 4];
+
+/// Memory for ops, in slots of 32 bytes with stable addresses. Every block starts with a pair.
 ///
 /// Chunks are leaked: a `Slots` lives as long as its processor, and processors as long as the process. [`Slots::clear`]
 /// starts again at the first chunk.
 #[derive(Default)]
 pub struct Slots {
-    chunks: Vec<&'static [SlotCell]>,
+    chunks: Vec<&'static [SlotPair]>,
     chunk: usize,
     used: usize,
-    /// Slots in the chunks before `chunk`.
+    /// Pairs in the chunks before `chunk`.
     before: usize,
 }
 
-/// Slots of the first chunk, enough for small guests, and of the others.
-const FIRST_CHUNK: usize = 1 << 13;
-const CHUNK: usize = mem::huge::HUGE_PAGE / size_of::<SlotCell>();
+/// Pairs of the first chunk, enough for small guests, and of the others.
+const FIRST_CHUNK: usize = 1 << 12;
+const CHUNK: usize = mem::huge::HUGE_PAGE / size_of::<SlotPair>();
 
 impl Slots {
     /// Slots handed out since the last [`Slots::clear`].
     pub fn len(&self) -> usize {
-        self.before + self.used
+        2 * (self.before + self.used)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -227,8 +260,8 @@ impl Slots {
 
     /// Copies a block in.
     pub fn push_block(&mut self, block: &Block, items: &[Item]) -> &'static BlockHeader {
-        assert!(!items.is_empty() && items.len() + 2 <= FIRST_CHUNK);
-        let need = 2 + items.len();
+        let need = (1 + items.len()).div_ceil(2);
+        assert!(!items.is_empty() && need <= FIRST_CHUNK);
         if let Some(chunk) = self.chunks.get(self.chunk)
             && self.used + need > chunk.len()
         {
@@ -237,29 +270,30 @@ impl Slots {
             self.used = 0;
         }
         if self.chunk == self.chunks.len() {
-            let empty = || SlotCell(Cell::new([0; 4]));
+            let empty = || SlotPair(Cell::new([0; 8]));
             self.chunks.push(match self.chunk {
                 0 => Box::leak(std::iter::repeat_with(empty).take(FIRST_CHUNK).collect::<Box<[_]>>()),
                 _ => mem::huge::leak(CHUNK, empty),
             });
         }
-        let at = self.chunks[self.chunk][self.used..self.used + need].as_ptr().cast_mut();
+        let at = self.chunks[self.chunk][self.used..self.used + need].as_ptr().cast_mut().cast::<Slot>();
         self.used += need;
-        // SAFETY: `at` is the start of `need` slots of 32 bytes, aligned to 32, of a leaked allocation, handed out once
-        // until `clear`. The header takes two slots, every item one; sizes and alignments are checked below at compile
+        let first_line = block.entry_lines.trailing_zeros().min(63) as u8;
+        // SAFETY: `at` is the start of `need` pairs of slots of 32 bytes, aligned to 64, of a leaked allocation, handed out
+        // once until `clear`. The header takes a slot, every item one; sizes and alignments are checked below at compile
         // time. The memory is inside `Cell`s, so writing through a shared pointer is allowed.
         unsafe {
             at.cast::<BlockHeader>().write(BlockHeader {
-                frame: Cell::new(block.frame),
-                lines: block.entry_lines,
-                insns: block.insns,
-                number: block.number,
+                cost: Cell::new(if block.cached { PARKED } else { i64::from(block.insns) }),
                 key: Cell::new(0),
                 generation: Cell::new(0),
-                _pad: [0; 3],
+                insns: block.insns,
+                first_line,
+                straddles: block.entry_lines.count_ones() > 1,
+                cached: block.cached,
             });
             for (i, item) in items.iter().enumerate() {
-                let slot = at.add(2 + i);
+                let slot = at.add(1 + i);
                 match item {
                     Item::Op(op) => slot.cast::<Op>().write(*op),
                     Item::Frame(frame) => slot.cast::<FramePtr>().write(*frame),
@@ -278,9 +312,9 @@ impl Slots {
 }
 
 const _: () = {
-    assert!(size_of::<SlotCell>() == 32);
+    assert!(size_of::<SlotPair>() == 64 && size_of::<Slot>() == 32);
     assert!(size_of::<Op>() == 32 && align_of::<Op>() <= 32);
     assert!(size_of::<Links>() == 32 && align_of::<Links>() <= 32);
     assert!(size_of::<FramePtr>() <= 32 && align_of::<FramePtr>() <= 32);
-    assert!(size_of::<BlockHeader>() == 64 && align_of::<BlockHeader>() <= 32);
+    assert!(size_of::<BlockHeader>() == 32 && align_of::<BlockHeader>() <= 32);
 };

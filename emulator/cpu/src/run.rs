@@ -39,7 +39,7 @@ pub enum Stop {
 }
 
 /// Instructions that the budget word can count.
-const MAX_BUDGET: u64 = 1 << 62;
+pub const MAX_BUDGET: u64 = 1 << 62;
 
 /// DR6.BS: single step.
 const DR6_BS: u64 = 1 << 14;
@@ -213,6 +213,8 @@ impl Cpu {
     /// Executes one chain. True if it ended without a fault.
     fn step(&mut self) -> bool {
         let single = self.rflags_system & flags::TF != 0;
+        // Of what happened to memory between chains: DMA, resets, what is done to a machine from outside.
+        self.settle();
         self.discard_trap = false;
         // RF lasts for one instruction; a fault's image sets it again itself (SDM Vol. 3B, section 18.3.1.1).
         self.rflags_system &= !flags::RF;
@@ -233,7 +235,7 @@ impl Cpu {
         };
         if self.shortcuts.links
             && let Some(link) = link
-            && header.number != Block::UNCACHED
+            && header.cached
         {
             link.block.set(Some(header));
         }
@@ -304,8 +306,7 @@ impl Cpu {
         }
         let (t, frame) = self.fetch_line(linear)?;
         let Some(frame) = frame else { return self.run_once(linear, &t, budget) };
-        let bus = t.bus_page | linear & 0xFFF;
-        if let Some(header) = self.blocks.lookup(bus, self.block_key) {
+        if let Some(header) = self.blocks.lookup(frame, linear & 0xFFF, self.block_key) {
             if !header.enterable() {
                 // The first instruction goes on in the next line.
                 let line_after = (linear | 63) + 1;
@@ -319,13 +320,13 @@ impl Cpu {
                 return Ok(header);
             }
         }
-        self.build(rip, linear, bus, frame, budget)
+        self.build(rip, linear, t.bus_page | linear & 0xFFF, frame, budget)
     }
 
     /// Execution goes on in a line that was fetched but has left the cache since: what was fetched is executed, and only
     /// what lies beyond it is touched. `None` if the line is resident, so that touching it changes nothing.
     fn in_fetched_line(&mut self, linear: u64, budget: u64) -> Result<Option<&'static BlockHeader>, Exception> {
-        let Some(t) = self.tlb.lookup(Side::Fetch, linear >> 12, self.pcid()) else { return Ok(None) };
+        let Some(&t) = self.tlb.lookup(Side::Fetch, linear >> 12, self.pcid()) else { return Ok(None) };
         let Some(frame) = self.mem.frame_lookup(BusAddr(t.bus_page)) else { return Ok(None) };
         let line_after = (linear | 63).wrapping_add(1);
         let repeats_into_next = linear + u64::from(self.repeating) > line_after && line_after & 0xFFF != 0;
@@ -356,7 +357,7 @@ impl Cpu {
         if frame.resident() >> line & 1 != 0 {
             return Some(frame.line_bytes(line));
         }
-        self.blocks.line_bytes(frame.bus_page().0 | u64::from(line) << 6).copied()
+        self.blocks.line_bytes(frame, line).copied()
     }
 
     /// What the jump cache knows of `rip`, when that is still reachable under its translation.
@@ -448,21 +449,20 @@ impl Cpu {
         if u64::from(translated.insns) == budget && (translated.insns as usize) < crate::block::MAX_INSNS {
             return Ok(self.scratch_block(frame, translated));
         }
-        let number = self.blocks.next_number();
         let block = Block {
-            frame,
-            bus,
+            offset: linear & 0xFFF,
             key: self.block_key,
             entry_lines: translated.entry_lines,
             all_lines: translated.all_lines,
             insns: translated.insns,
-            number,
+            cached: true,
         };
         self.blocks.cold.extend(translated.cold);
-        let header = self.blocks.insert(&block, &translated.items, |line| frame.line_bytes(line));
+        let header = self.blocks.insert(frame, &block, &translated.items);
         for line in crate::block::bits(translated.all_lines) {
             self.mem.set_code(frame, line);
         }
+        self.blocks.refresh(frame, translated.all_lines);
         self.remember(rip, linear, header);
         Ok(header)
     }
@@ -470,13 +470,12 @@ impl Cpu {
     /// A block for one execution.
     fn scratch_block(&mut self, frame: FramePtr, translated: Translated) -> &'static BlockHeader {
         let block = Block {
-            frame,
-            bus: 0,
+            offset: 0,
             key: self.block_key,
             entry_lines: 0,
             all_lines: 0,
             insns: translated.insns,
-            number: Block::UNCACHED,
+            cached: false,
         };
         // Room for more than one, so that a scratch block is never overwritten by its successor's making.
         if self.scratch.len() > 4096 {

@@ -273,9 +273,9 @@ impl Cpu {
         self.returns.clear();
         self.drop_shortcuts();
         for FetchedLine { bus, bytes } in fetched {
-            self.mem.park_code(*bus);
+            let Some(frame) = self.mem.park_code(*bus) else { continue };
             self.settle();
-            self.blocks.put_line(bus.0, &std::array::from_fn(|at| bytes.as_flattened()[at]));
+            self.blocks.put_line(frame, bus.line_in_page(), &std::array::from_fn(|at| bytes.as_flattened()[at]));
         }
     }
 
@@ -292,7 +292,7 @@ impl Cpu {
         evicted
             .filter_map(|at| {
                 let bus = BusAddr(frame.bus_page().0 | at & 0xFC0);
-                let bytes = self.blocks.line_bytes(bus.0)?;
+                let bytes = self.blocks.line_bytes(frame, bus.line_in_page())?;
                 let half = |n: usize| std::array::from_fn(|at| bytes[n * (LINE_BYTES / 2) + at]);
                 Some(FetchedLine { bus, bytes: [half(0), half(1)] })
             })

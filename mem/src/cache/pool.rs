@@ -9,7 +9,7 @@ use super::snapshot::Changes;
 use crate::addr::{BusAddr, LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES};
 use crate::controller::{Controller, Place};
 use crate::frame::{Frame, FramePtr, NO_FRAME, SLAB_FRAMES, return_slabs, take_slab};
-use crate::memory::Retired;
+use crate::memory::{Parked, Retired};
 use crate::sanitize::Allowed;
 
 /// Frames a pool may have before it recycles empty ones: 80 MiB of plaintext.
@@ -30,6 +30,8 @@ pub(crate) struct FramePool {
     pub(super) heads: Vec<u32>,
     /// Frames that changed their page since the list was last drained.
     pub(crate) retired: Vec<Retired>,
+    /// Lines that left `exec_ok` without being written since the list was last drained.
+    pub(crate) parked: Vec<Parked>,
     pub(crate) recycled: u64,
     /// False: no line ever gets a fast bit.
     pub(super) fast: bool,
@@ -50,6 +52,7 @@ impl FramePool {
             holders: VecDeque::new(),
             heads: vec![NO_FRAME; ram_pages],
             retired: Vec::new(),
+            parked: Vec::new(),
             recycled: 0,
             fast,
             changes: None,
@@ -85,6 +88,12 @@ impl FramePool {
             at = frame.0.next.get();
             Some(frame)
         })
+    }
+
+    /// The frame that [`aliases`](Self::aliases) gives after this one.
+    pub(crate) fn alias_after(&self, frame: FramePtr) -> Option<FramePtr> {
+        let at = frame.0.next.get();
+        (at != NO_FRAME).then(|| self.get(at))
     }
 
     /// The frame of (page, KeyID), made if there is none.
@@ -204,7 +213,8 @@ impl FramePool {
     pub(crate) fn forget(&mut self, frame: FramePtr, line: u32) {
         self.note_change(frame);
         let bit = line_bit(line);
-        for bits in [&frame.0.resident, &frame.0.dirty, &frame.0.exec_ok, &frame.0.fast_r, &frame.0.fast_w] {
+        self.park(frame, bit);
+        for bits in [&frame.0.resident, &frame.0.dirty, &frame.0.fast_r, &frame.0.fast_w] {
             bits.set(bits.get() & !bit);
         }
         if frame.resident() == 0 {
@@ -217,11 +227,22 @@ impl FramePool {
     /// Takes the residency of every line of a frame away.
     pub(crate) fn forget_page(&mut self, frame: FramePtr) {
         self.note_change(frame);
+        self.park(frame, !0);
         let bits = frame.0;
-        for bits in [&bits.resident, &bits.dirty, &bits.exec_ok, &bits.fast_r, &bits.fast_w] {
+        for bits in [&bits.resident, &bits.dirty, &bits.fast_r, &bits.fast_w] {
             bits.set(0);
         }
         self.note_empty(frame);
+    }
+
+    /// Takes lines out of `exec_ok`.
+    #[inline]
+    pub(super) fn park(&mut self, frame: FramePtr, lines: u64) {
+        let lines = frame.exec_ok() & lines;
+        if lines != 0 {
+            frame.0.exec_ok.set(frame.exec_ok() & !lines);
+            self.parked.push(Parked { frame, lines });
+        }
     }
 
     fn retire(&mut self, frame: FramePtr) {
@@ -244,14 +265,16 @@ impl FramePool {
     /// so that its next fetch is a slow one too.
     pub(crate) fn allow_all(&mut self, on: bool) {
         self.allow = if on { !0 } else { 0 };
-        for frame in self.frames.iter().map(|frame| frame.0) {
-            for bits in [&frame.allow_r, &frame.allow_w, &frame.allow_x] {
+        for at in 0..self.frames.len() {
+            let frame = self.frames[at];
+            let bits = frame.0;
+            for bits in [&bits.allow_r, &bits.allow_w, &bits.allow_x] {
                 bits.set(self.allow);
             }
             if !on {
-                for bits in [&frame.fast_r, &frame.fast_w, &frame.exec_ok] {
-                    bits.set(0);
-                }
+                self.park(frame, !0);
+                bits.fast_r.set(0);
+                bits.fast_w.set(0);
             }
         }
         if on {
@@ -269,14 +292,14 @@ impl FramePool {
     }
 
     /// Allows the fast path for one line of a frame, or forbids it. True if [`refresh`](Self::refresh) has to follow.
-    pub(crate) fn allow(&self, frame: FramePtr, line: u32, allowed: Allowed) -> bool {
+    pub(crate) fn allow(&mut self, frame: FramePtr, line: u32, allowed: Allowed) -> bool {
         let bit = line_bit(line);
         let set = |bits: &Cell<u64>, on: bool| {
             let new = if on { bits.get() | bit } else { bits.get() & !bit };
             bits.replace(new) != new
         };
         if set(&frame.0.allow_x, allowed.fetches) && !allowed.fetches {
-            frame.0.exec_ok.set(frame.exec_ok() & !bit);
+            self.park(frame, bit);
         }
         set(&frame.0.allow_r, allowed.loads) | set(&frame.0.allow_w, allowed.stores)
     }

@@ -274,8 +274,9 @@ impl FramePool {
         self.changes = None;
         for &(bus_page, page) in &pages {
             if let Some(frame) = self.find(page, bus_page) {
+                self.park(frame, !0);
                 let b = frame.0;
-                for bits in [&b.fast_r, &b.fast_w, &b.exec_ok, &b.resident, &b.dirty] {
+                for bits in [&b.fast_r, &b.fast_w, &b.resident, &b.dirty] {
                     bits.set(0);
                 }
                 b.saved.set(true);
@@ -412,8 +413,9 @@ impl Cache {
     }
 
     /// Notes that a line of a page was fetched before it left the cache, with code that the processor still goes by.
-    pub(crate) fn park_code(&mut self, place: Place) {
+    pub(crate) fn park_code(&mut self, place: Place) -> FramePtr {
         let frame = self.pool.obtain(place.page, place.address.page());
         self.set_code(frame, place.line());
+        frame
     }
 }

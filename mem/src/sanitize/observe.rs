@@ -190,12 +190,14 @@ impl Memory {
 
     /// Brings the fast bits of a line up to date with what may be skipped, for every KeyID. Code whose next
     /// fetch is to be observed is parked.
-    fn restrict(&self, observer: &Observer, place: Place) {
+    fn restrict(&mut self, observer: &Observer, place: Place) {
         let Controller { packages, .. } = &self.controller;
         let layout = packages.executing.layout();
         let (page, line) = (place.page, place.line());
         let mut changed = false;
-        for frame in self.cache.pool.aliases(page) {
+        let mut next = self.cache.pool.aliases(page).next();
+        while let Some(frame) = next {
+            next = self.cache.pool.alias_after(frame);
             let keyid = layout.keyid(frame.bus_page());
             let mut allowed = match &observer.sanitizer {
                 Some(sanitizer) => sanitizer.allowed(packages, page, line, frame.bus_page(), keyid),

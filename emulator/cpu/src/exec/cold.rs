@@ -1,12 +1,13 @@
 //! Ops that execute an [`ExecFn`].
 
+use super::int::branch::{arrive, go_on};
 use super::int::{fault_exit, leave_after};
 use crate::ExecFn;
 use crate::exec::system::unknown::Unknown;
 use crate::op::{At, next};
 use crate::state::Cpu;
 use iced_x86::Instruction;
-use x86::Exception;
+use x86::{Exception, flags};
 
 /// What an [`ExecFn`] left to do.
 #[derive(PartialEq, Eq)]
@@ -27,8 +28,20 @@ pub fn cold(cpu: &mut Cpu, op: At) {
     }
 }
 
-/// The same for instructions that end a block: back to the run loop in any case.
+/// The same for instructions that end a block: on to the next one, unless what they changed is the run loop's to judge.
 pub fn cold_end(cpu: &mut Cpu, op: At) {
+    match exec(cpu, op) {
+        After::Next if !needs_loop(cpu) => go_on(cpu, op),
+        After::Next | After::Leave => leave_after(cpu, op),
+        After::Transfer if cpu.repeating == 0 && !cpu.interrupt_shadow && !needs_loop(cpu) => arrive(cpu, op),
+        After::Transfer => transferred(cpu, op),
+        After::Fault => fault_exit(cpu, op),
+    }
+}
+
+/// The same for instructions that reach the board, change what it may do, or let time pass: back to the run loop.
+pub fn cold_attend(cpu: &mut Cpu, op: At) {
+    cpu.attention = true;
     match exec(cpu, op) {
         After::Next | After::Leave => leave_after(cpu, op),
         After::Transfer => transferred(cpu, op),
@@ -36,10 +49,12 @@ pub fn cold_end(cpu: &mut Cpu, op: At) {
     }
 }
 
-/// The same for instructions that reach the board, change what it may do, or let time pass.
-pub fn cold_attend(cpu: &mut Cpu, op: At) {
-    cpu.attention = true;
-    cold_end(cpu, op)
+/// True if the run loop has to look before the next instruction: an event waits, which may have become deliverable; the
+/// next instruction is a single step; RF, which lasts for one instruction, is to be cleared; or the mode is one whose
+/// blocks are entered by the loop alone.
+fn needs_loop(cpu: &Cpu) -> bool {
+    let flagged = cpu.rflags_system & (flags::TF | flags::RF) != 0;
+    cpu.attention || cpu.leave_block || cpu.event_waits || flagged || !cpu.mode.is_long64()
 }
 
 /// The instruction set RIP: [`Cpu::next_ip`] stands.

@@ -303,7 +303,7 @@ impl Cpu {
         let side = if access == Access::Fetch { Side::Fetch } else { Side::Data };
         let vpage = linear >> 12;
         let pcid = self.pcid();
-        if let Some(t) = self.tlb.lookup(side, vpage, pcid) {
+        if let Some(&t) = self.tlb.lookup(side, vpage, pcid) {
             if self.allows(t.props, access, privilege) && (access != Access::Write || t.props & prop::D != 0) {
                 return Ok(t);
             }
@@ -371,10 +371,11 @@ impl Cpu {
     }
 
     /// Applies what the last call into memory reported: recycled frames leave the fast path and take their blocks with
-    /// them, stores into code kill blocks. Every call that can fill, evict or store is followed by this.
+    /// them, stores into code kill blocks, lines of code that left the cache park them. Every call that can fill, evict,
+    /// flush or store is followed by this.
     #[inline]
     pub(crate) fn settle(&mut self) {
-        if self.mem.has_retired() || self.mem.has_code_hits() {
+        if self.mem.has_reports() {
             self.settle_slow();
         }
     }
@@ -384,14 +385,17 @@ impl Cpu {
         while let Some(r) = self.mem.take_retired() {
             self.fast.purge_frame(r.frame);
             if r.code != 0 {
-                self.blocks.kill_page(r.bus_page.0);
+                self.blocks.kill_page(r.frame);
                 self.leave_block = true;
             }
         }
         while let Some(hit) = self.mem.take_code_hit() {
-            self.blocks.kill_line(hit.frame.bus_page().0 | u64::from(hit.line) << 6);
+            self.blocks.kill_line(hit.frame, hit.line);
             self.leave_block = true;
             self.code_modified = true;
+        }
+        while let Some(parked) = self.mem.take_parked() {
+            self.blocks.refresh(parked.frame, parked.lines);
         }
     }
 
@@ -415,9 +419,10 @@ impl Cpu {
         let line = (linear % PAGE / LINE) as u32;
         let frame = touched.frame;
         if frame.exec_ok() >> line & 1 == 0
-            && self.blocks.check_line(bus.0 & !(LINE - 1), &frame.line_bytes(line)) == LineCheck::Same
+            && self.blocks.check_line(frame, line, &frame.line_bytes(line)) == LineCheck::Same
         {
             self.mem.set_code(frame, line);
+            self.blocks.refresh(frame, 1 << line);
         }
         Ok((t, Some(frame)))
     }

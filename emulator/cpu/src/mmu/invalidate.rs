@@ -52,8 +52,8 @@ impl Cpu {
             self.tlb.flush_all();
             self.blocks.generations.replace_supervisor();
             self.supervisor_fetch_non_global = false;
-        } else {
-            self.tlb.flush_non_global();
+        } else if self.tlb.flush_non_global() {
+            self.blocks.generations.replace_supervisor();
         }
         self.blocks.generations.replace_all_user();
         self.note(self.ip, What::Flush(if include_global { Flush::All } else { Flush::NonGlobal }));
@@ -62,7 +62,10 @@ impl Cpu {
 
     /// MOV to CR3 without PCIDs flushes PCID 0; with PCIDs and bit 63 clear the new PCID; INVPCID type 1 its operand's.
     pub fn flush_pcid(&mut self, pcid: u16) {
-        self.tlb.flush_pcid(pcid);
+        if self.tlb.flush_pcid(pcid) {
+            self.blocks.generations.replace_supervisor();
+            self.blocks.generations.replace_all_user();
+        }
         self.blocks.generations.replace_user(pcid);
         self.note(self.ip, What::Flush(Flush::Pcid(pcid)));
         self.address_space_changed();
@@ -118,7 +121,7 @@ impl Cpu {
     /// A fetch translation was replaced by another page's: shortcuts to the blocks of its page go with it.
     pub(super) fn fetch_translation_went(&mut self, t: Translation) {
         if let Some(frame) = self.mem.frame_lookup(BusAddr(t.bus_page)) {
-            self.blocks.forget_ways_to(t.bus_page, frame.code());
+            self.blocks.forget_ways_to(frame);
         }
     }
 

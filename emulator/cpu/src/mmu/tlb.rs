@@ -1,9 +1,10 @@
-//! The translation lookaside buffers: one for data, one for instruction fetch, both direct-mapped.
+//! The translation lookaside buffers: one for data, one for instruction fetch, both set-associative.
 //!
 //! They are architectural state (stale translations are something a guest can see), so what they hold depends on misses
 //! and invalidations only, never on the host's shortcuts, which are subsets of them (design D3, inclusion). Entries
-//! are tagged with an identity that a flush replaces, so flushing a PCID costs one addition. Translations of large
-//! pages are kept in 4-KiB pieces. No paging-structure caches are modelled.
+//! are tagged with an identity that a flush replaces, so flushing a PCID costs one addition. A set replaces what is no
+//! longer live, else what came first: both follow from misses and flushes alone. Translations of large pages are kept in
+//! 4-KiB pieces. No paging-structure caches are modelled.
 
 use mem::MemType;
 
@@ -38,19 +39,11 @@ pub struct Translation {
     pub ty: MemType,
 }
 
-#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
-struct Entry {
-    id: u32,
-    t: Translation,
-}
-
-const EMPTY: Entry =
-    Entry { id: 0, t: Translation { vpage: u64::MAX, bus_page: 0, props: 0, pcid: 0, ty: MemType::Uc } };
-
 const PCIDS: usize = 4096;
-/// Entries of the data TLB and of the instruction TLB.
-const DATA_ENTRIES: usize = 4096;
-const FETCH_ENTRIES: usize = 4096;
+/// Sets of each buffer, and entries of a set: 4,096 translations in each. With one way, two pages that a guest's inner
+/// loop used alternately walked at every access.
+const SETS: usize = 1024;
+const WAYS: usize = 4;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,34 +52,102 @@ pub enum Side {
     Fetch,
 }
 
+/// What an entry is found by: bits 47:12 of the linear address above the identity it was made under. Canonical
+/// addresses differ in these bits if they differ at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct Tag(u64);
+
+impl Tag {
+    const ID_BITS: u32 = 28;
+    const EMPTY: Tag = Tag(0);
+
+    fn new(vpage: u64, id: u32) -> Self {
+        Tag(vpage << Self::ID_BITS | u64::from(id))
+    }
+
+    fn id(self) -> u32 {
+        (self.0 & ((1 << Self::ID_BITS) - 1)) as u32
+    }
+}
+
+const EMPTY: Translation = Translation { vpage: u64::MAX, bus_page: 0, props: 0, pcid: 0, ty: MemType::Uc };
+
+/// One buffer.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+struct Buffer {
+    tags: Box<[[Tag; WAYS]]>,
+    entries: Box<[[Translation; WAYS]]>,
+    /// The way that each set replaces next when all are live.
+    oldest: Box<[u8]>,
+}
+
+impl Buffer {
+    fn new() -> Self {
+        Buffer {
+            tags: vec![[Tag::EMPTY; WAYS]; SETS].into(),
+            entries: vec![[EMPTY; WAYS]; SETS].into(),
+            oldest: vec![0; SETS].into(),
+        }
+    }
+
+    #[inline(always)]
+    fn get(&self, set: usize, tag: Tag) -> Option<&Translation> {
+        let way = self.tags[set].iter().position(|t| *t == tag)?;
+        Some(&self.entries[set][way])
+    }
+}
+
 /// Both buffers of one logical processor.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Tlb {
-    data: Box<[Entry]>,
-    fetch: Box<[Entry]>,
-    /// Identity under which each PCID's live entries are tagged.
-    ids: Box<[u32]>,
-    global_id: u32,
-    next_id: u32,
+    data: Buffer,
+    fetch: Buffer,
+    ids: Identities,
     /// A bit per GiB (hashed) that may have pieces of large pages, so that INVLPG rarely searches.
     large: u64,
 }
 
-impl Default for Tlb {
-    fn default() -> Self {
-        Tlb {
-            data: vec![EMPTY; DATA_ENTRIES].into(),
-            fetch: vec![EMPTY; FETCH_ENTRIES].into(),
-            ids: (0..PCIDS as u32).map(|n| n + 2).collect(),
-            global_id: 1,
-            next_id: PCIDS as u32 + 2,
-            large: 0,
-        }
+/// The identities under which live entries are tagged.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+struct Identities {
+    of_pcid: Box<[u32]>,
+    global: u32,
+    /// The last that was given out. 0 is nobody's.
+    last: u32,
+}
+
+impl Identities {
+    /// Identities that fit in a tag.
+    const MAX: u32 = (1 << Tag::ID_BITS) - 1;
+
+    fn new() -> Self {
+        Identities { of_pcid: (0..PCIDS as u32).map(|n| n + 2).collect(), global: 1, last: PCIDS as u32 + 1 }
+    }
+
+    #[inline(always)]
+    fn of(&self, pcid: u16) -> u32 {
+        self.of_pcid[usize::from(pcid) & (PCIDS - 1)]
+    }
+
+    fn is_live(&self, tag: Tag, t: &Translation) -> bool {
+        let id = tag.id();
+        id == self.global || id == self.of(t.pcid)
     }
 }
 
-fn spread(pcid: u16) -> u64 {
-    u64::from(pcid).wrapping_mul(0x9E5)
+impl Default for Tlb {
+    fn default() -> Self {
+        Tlb { data: Buffer::new(), fetch: Buffer::new(), ids: Identities::new(), large: 0 }
+    }
+}
+
+/// The set of a page. Non-global translations of the PCIDs are spread, since programs lie at the same addresses.
+fn set_of(vpage: u64, pcid: u16) -> usize {
+    (vpage ^ vpage >> 10 ^ u64::from(pcid).wrapping_mul(0x9E5)) as usize & (SETS - 1)
+}
+
+fn set_of_global(vpage: u64) -> usize {
+    set_of(vpage, 0)
 }
 
 fn region_bit(vpage: u64) -> u64 {
@@ -94,7 +155,7 @@ fn region_bit(vpage: u64) -> u64 {
 }
 
 impl Tlb {
-    fn table(&self, side: Side) -> &[Entry] {
+    fn buffer(&self, side: Side) -> &Buffer {
         match side {
             Side::Data => &self.data,
             Side::Fetch => &self.fetch,
@@ -102,98 +163,108 @@ impl Tlb {
     }
 
     /// The live translation of a page for a PCID, global ones included.
-    pub fn lookup(&self, side: Side, vpage: u64, pcid: u16) -> Option<Translation> {
-        let table = self.table(side);
-        let mask = table.len() as u64 - 1;
-        let e = &table[((vpage ^ spread(pcid)) & mask) as usize];
-        if e.t.vpage == vpage && e.id == self.ids[usize::from(pcid) & (PCIDS - 1)] {
-            return Some(e.t);
-        }
-        let e = &table[(vpage & mask) as usize];
-        (e.t.vpage == vpage && e.id == self.global_id).then_some(e.t)
+    #[inline]
+    pub fn lookup(&self, side: Side, vpage: u64, pcid: u16) -> Option<&Translation> {
+        let buffer = self.buffer(side);
+        buffer
+            .get(set_of(vpage, pcid), Tag::new(vpage, self.ids.of(pcid)))
+            .or_else(|| buffer.get(set_of_global(vpage), Tag::new(vpage, self.ids.global)))
     }
 
     /// Adds a translation. Returns the live translation of another page that it replaced.
     pub fn insert(&mut self, side: Side, t: Translation) -> Option<Translation> {
-        let global = t.props & prop::G != 0;
-        let id = if global { self.global_id } else { self.ids[usize::from(t.pcid) & (PCIDS - 1)] };
+        let (id, set) = if t.props & prop::G != 0 {
+            (self.ids.global, set_of_global(t.vpage))
+        } else {
+            (self.ids.of(t.pcid), set_of(t.vpage, t.pcid))
+        };
         if t.props & prop::LARGE != 0 {
             self.large |= region_bit(t.vpage);
         }
-        let salt = if global { 0 } else { spread(t.pcid) };
-        let table = match side {
+        let tag = Tag::new(t.vpage, id);
+        let buffer = match side {
             Side::Data => &mut self.data,
             Side::Fetch => &mut self.fetch,
         };
-        let at = ((t.vpage ^ salt) & (table.len() as u64 - 1)) as usize;
-        let old = std::mem::replace(&mut table[at], Entry { id, t });
-        let live = old.id == self.global_id || old.id == self.ids[usize::from(old.t.pcid) & (PCIDS - 1)];
-        (live && old.t.vpage != t.vpage && old.t.vpage != u64::MAX).then_some(old.t)
+        let (tags, entries) = (&mut buffer.tags[set], &mut buffer.entries[set]);
+        let same = tags.iter().position(|other| *other == tag);
+        let dead = || (0..WAYS).find(|&way| !self.ids.is_live(tags[way], &entries[way]));
+        let (way, replaced) = match same.or_else(dead) {
+            Some(way) => (way, None),
+            None => {
+                let way = usize::from(buffer.oldest[set]);
+                buffer.oldest[set] = (way as u8 + 1) % WAYS as u8;
+                (way, Some(entries[way]))
+            }
+        };
+        tags[way] = tag;
+        entries[way] = t;
+        replaced
     }
 
     /// Drops everything, global translations included.
     pub fn flush_all(&mut self) {
-        self.global_id = self.fresh_id();
-        for pcid in 0..PCIDS {
-            self.ids[pcid] = self.fresh_id();
-        }
+        self.ids.global = self.fresh_id().0;
+        self.flush_non_global();
         self.large = 0;
     }
 
-    /// Drops all non-global translations.
-    pub fn flush_non_global(&mut self) {
-        for pcid in 0..PCIDS {
-            self.ids[pcid] = self.fresh_id();
-        }
+    /// Drops all non-global translations. True if everything went.
+    pub fn flush_non_global(&mut self) -> bool {
+        (0..PCIDS as u16).fold(false, |all, pcid| self.flush_pcid(pcid) | all)
     }
 
-    /// Drops the non-global translations of one PCID.
-    pub fn flush_pcid(&mut self, pcid: u16) {
-        self.ids[usize::from(pcid) & (PCIDS - 1)] = self.fresh_id();
+    /// Drops the non-global translations of one PCID. True if everything went.
+    pub fn flush_pcid(&mut self, pcid: u16) -> bool {
+        let (id, all) = self.fresh_id();
+        self.ids.of_pcid[usize::from(pcid) & (PCIDS - 1)] = id;
+        all
     }
 
-    /// Identities are used once. When they run out, every entry is emptied and counting starts again.
-    fn fresh_id(&mut self) -> u32 {
-        if self.next_id == u32::MAX {
-            self.data.fill(EMPTY);
-            self.fetch.fill(EMPTY);
-            self.next_id = 1;
-            // Entries are gone, so giving every PCID the same new identity range again is safe.
-            for id in self.ids.iter_mut() {
-                *id = 0;
-            }
-            self.global_id = u32::MAX;
+    /// Identities are used once. When they run out, every entry is emptied and counting starts again; that is told.
+    fn fresh_id(&mut self) -> (u32, bool) {
+        let ran_out = self.ids.last == Identities::MAX;
+        if ran_out {
+            self.data = Buffer::new();
+            self.fetch = Buffer::new();
+            self.ids = Identities::new();
         }
-        self.next_id += 1;
-        self.next_id
+        self.ids.last += 1;
+        (self.ids.last, ran_out)
     }
 
     /// Drops one page for a PCID, and its global translation if `global`; a large page goes whole. True if a fetch
     /// translation went.
     pub fn invalidate(&mut self, vpage: u64, pcid: u16, global: bool) -> bool {
-        let id = self.ids[usize::from(pcid) & (PCIDS - 1)];
-        let global_id = self.global_id;
-        let matches = |e: &Entry| e.id == id || global && e.id == global_id;
+        let own = Tag::new(vpage, self.ids.of(pcid));
+        let everyone = Tag::new(vpage, self.ids.global);
         let mut fetch_went = false;
-        for (is_fetch, table) in [(false, &mut self.data), (true, &mut self.fetch)] {
-            let mask = table.len() as u64 - 1;
-            for at in [(vpage ^ spread(pcid)) & mask, vpage & mask] {
-                let e = &mut table[at as usize];
-                if e.t.vpage == vpage && matches(e) {
-                    *e = EMPTY;
+        for (is_fetch, buffer) in [(false, &mut self.data), (true, &mut self.fetch)] {
+            let mut drop = |set: usize, tag: Tag| {
+                if let Some(way) = buffer.tags[set].iter().position(|t| *t == tag) {
+                    buffer.tags[set][way] = Tag::EMPTY;
                     fetch_went |= is_fetch;
                 }
+            };
+            drop(set_of(vpage, pcid), own);
+            if global {
+                drop(set_of_global(vpage), everyone);
             }
         }
-        if self.large & region_bit(vpage) == 0 {
-            return fetch_went;
+        if self.may_have_large(vpage) {
+            fetch_went |= self.invalidate_large(vpage, own.id(), global.then_some(everyone.id()));
         }
-        // Pieces of the large page that covers this address: 2 MiB at least; a 1-GiB page's other pieces as well.
-        for (is_fetch, table) in [(false, &mut self.data), (true, &mut self.fetch)] {
-            for e in table.iter_mut() {
-                let piece = e.t.vpage != u64::MAX && e.t.props & prop::LARGE != 0 && e.t.vpage >> 18 == vpage >> 18;
-                if piece && matches(e) {
-                    *e = EMPTY;
+        fetch_went
+    }
+
+    /// Drops the pieces of the large page that covers this address: 2 MiB at least; a 1-GiB page's other pieces as well.
+    fn invalidate_large(&mut self, vpage: u64, own: u32, global: Option<u32>) -> bool {
+        let mut fetch_went = false;
+        for (is_fetch, buffer) in [(false, &mut self.data), (true, &mut self.fetch)] {
+            for (tag, t) in buffer.tags.iter_mut().flatten().zip(buffer.entries.iter().flatten()) {
+                let piece = t.props & prop::LARGE != 0 && t.vpage >> 18 == vpage >> 18;
+                if piece && (tag.id() == own || Some(tag.id()) == global) {
+                    *tag = Tag::EMPTY;
                     fetch_went |= is_fetch;
                 }
             }
@@ -208,18 +279,16 @@ impl Tlb {
 
     /// True if the tables have the sizes that they are used with.
     pub(crate) fn is_valid(&self) -> bool {
-        (self.data.len(), self.fetch.len(), self.ids.len()) == (DATA_ENTRIES, FETCH_ENTRIES, PCIDS)
+        let sets = |b: &Buffer| (b.tags.len(), b.entries.len(), b.oldest.len()) == (SETS, SETS, SETS);
+        let ways = |b: &Buffer| b.oldest.iter().all(|way| usize::from(*way) < WAYS);
+        [&self.data, &self.fetch].into_iter().all(|b| sets(b) && ways(b)) && self.ids.of_pcid.len() == PCIDS
     }
 
     /// Live translations in table order, for the state hash and `info tlb`.
     pub fn live(&self, side: Side) -> impl Iterator<Item = &Translation> {
-        self.table(side)
-            .iter()
-            .filter(|e| {
-                e.t.vpage != u64::MAX
-                    && (e.id == self.global_id || e.id == self.ids[usize::from(e.t.pcid) & (PCIDS - 1)])
-            })
-            .map(|e| &e.t)
+        let buffer = self.buffer(side);
+        let pairs = buffer.tags.iter().flatten().zip(buffer.entries.iter().flatten());
+        pairs.filter(|(tag, t)| self.ids.is_live(**tag, t)).map(|(_, t)| t)
     }
 }
 
@@ -255,10 +324,58 @@ mod tests {
         assert_eq!(tlb.lookup(Side::Data, 0x3FF, 0), None);
     }
 
+    /// Pages of one set, in ascending order.
+    fn pages_of_one_set() -> impl Iterator<Item = u64> {
+        (1..).filter(|&v| set_of_global(v) == set_of_global(1))
+    }
+
     #[test]
-    fn a_replaced_live_translation_is_reported() {
+    fn a_set_replaces_its_oldest_live_translation_and_reports_it() {
         let mut tlb = Tlb::default();
-        assert_eq!(tlb.insert(Side::Fetch, t(5, 0, 0)), None);
-        assert_eq!(tlb.insert(Side::Fetch, t(5 + FETCH_ENTRIES as u64, 0, 0)), Some(t(5, 0, 0)));
+        let pages: Vec<u64> = pages_of_one_set().take(WAYS + 2).collect();
+        for &v in &pages[..WAYS] {
+            assert_eq!(tlb.insert(Side::Fetch, t(v, 0, 0)), None);
+        }
+        // Use does not matter, only the order of the misses.
+        assert!(tlb.lookup(Side::Fetch, pages[0], 0).is_some());
+        assert_eq!(tlb.insert(Side::Fetch, t(pages[WAYS], 0, 0)), Some(t(pages[0], 0, 0)));
+        assert_eq!(tlb.insert(Side::Fetch, t(pages[WAYS + 1], 0, 0)), Some(t(pages[1], 0, 0)));
+        assert_eq!(tlb.lookup(Side::Fetch, pages[0], 0), None);
+    }
+
+    #[test]
+    fn what_was_flushed_is_replaced_before_what_is_live() {
+        let mut tlb = Tlb::default();
+        let pages: Vec<u64> = pages_of_one_set().take(WAYS + 1).collect();
+        for &v in &pages[..WAYS] {
+            tlb.insert(Side::Data, t(v, 0, prop::G));
+        }
+        tlb.invalidate(pages[2], 0, true);
+        assert_eq!(tlb.insert(Side::Data, t(pages[WAYS], 0, prop::G)), None);
+        assert!(tlb.lookup(Side::Data, pages[0], 0).is_some());
+    }
+
+    #[test]
+    fn a_new_translation_of_a_page_takes_the_place_of_its_old_one() {
+        let mut tlb = Tlb::default();
+        tlb.insert(Side::Data, t(7, 0, 0));
+        assert_eq!(tlb.insert(Side::Data, t(7, 0, prop::D)), None);
+        assert_eq!(tlb.live(Side::Data).count(), 1);
+        assert_eq!(tlb.lookup(Side::Data, 7, 0).map(|t| t.props), Some(prop::D));
+    }
+
+    #[test]
+    fn when_identities_run_out_nothing_old_comes_back() {
+        let mut tlb = Tlb::default();
+        tlb.insert(Side::Data, t(1, 1, 0));
+        tlb.insert(Side::Data, t(2, 1, prop::G));
+        tlb.ids.last = Identities::MAX - 1;
+        assert!(!tlb.flush_pcid(5));
+        assert!(tlb.lookup(Side::Data, 1, 1).is_some());
+        assert!(tlb.flush_pcid(5));
+        assert_eq!(tlb.live(Side::Data).count(), 0);
+        tlb.insert(Side::Data, t(3, 1, 0));
+        tlb.flush_all();
+        assert_eq!(tlb.live(Side::Data).count(), 0);
     }
 }

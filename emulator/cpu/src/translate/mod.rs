@@ -185,7 +185,7 @@ impl Translator<'_> {
     fn line_check(&mut self, at: u64, new_lines: u64, end: u64) {
         let Some(frame) = self.source.frame else { return };
         self.template = Op { ip_off: (at - self.source.page_offset) as u16, len: (end - at) as u8, ..NOTHING };
-        let op = Op { f: branch::next_line, imm: new_lines, ..self.template };
+        let op = Op { f: branch::NEXT_LINE, imm: new_lines, ..self.template };
         self.push(op);
         self.extra(Item::Frame(frame));
     }
@@ -216,7 +216,8 @@ impl Translator<'_> {
         };
         let imm = (self.source.cold_base + self.cold.len()) as u64;
         self.cold.push((f, *insn));
-        self.push(Op { imm, ..self.op(handler) });
+        let op = Op { imm, ..self.op(handler) };
+        if end { self.push_terminal(op) } else { self.push(op) }
     }
 
     /// Translates one instruction. True if the block ends with it.

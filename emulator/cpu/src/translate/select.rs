@@ -2,7 +2,7 @@
 
 use super::Translator;
 use crate::exec::int::alu::{self, Form, Handlers};
-use crate::exec::int::{branch, mov, mul, shift, stack};
+use crate::exec::int::{branch, exchange, mov, mul, shift, stack};
 use crate::mmu::Access;
 use crate::op::{Handler, Op};
 use crate::state::slot;
@@ -87,7 +87,10 @@ impl Translator<'_> {
             M::Movzx => self.extend(insn, mov::extend_handler::<mov::Zero>)?,
             M::Movsx | M::Movsxd => self.extend(insn, mov::extend_handler::<mov::Sign>)?,
             M::Lea => self.lea(insn),
+            M::Xchg if is_mem(insn, 0) => self.exchange(insn, exchange::xchg_handler),
             M::Xchg => self.xchg(insn)?,
+            M::Cmpxchg if is_mem(insn, 0) => self.exchange(insn, exchange::cmpxchg_handler),
+            M::Xadd if is_mem(insn, 0) => self.exchange(insn, exchange::xadd_handler),
             M::Imul if insn.op_count() > 1 => self.imul(insn)?,
             M::Imul => self.wide(insn, mul::wide_handler::<mul::Signed>)?,
             M::Mul => self.wide(insn, mul::wide_handler::<mul::Unsigned>)?,
@@ -103,7 +106,9 @@ impl Translator<'_> {
             M::Cwd => self.plain(mov::convert_d_handler(2)),
             M::Cdq => self.plain(mov::convert_d_handler(4)),
             M::Cqo => self.plain(mov::convert_d_handler(8)),
-            M::Nop | M::Endbr64 | M::Endbr32 => self.plain(mov::nop),
+            // Nothing to execute: no op, the instruction only counts. Stores are ordered as they are executed.
+            M::Nop | M::Endbr64 | M::Endbr32 | M::Lfence | M::Mfence | M::Sfence => {}
+            M::Prefetcht0 | M::Prefetcht1 | M::Prefetcht2 | M::Prefetchnta | M::Prefetchw => {}
             M::Push => self.push_insn(insn)?,
             M::Pop if self.mode().is_long64() && is_gpr(insn, 0) && operand_size(insn, 0) == 8 => {
                 let seg = slot::SEG + sreg::SS as u8;
@@ -244,6 +249,15 @@ impl Translator<'_> {
             disp: disp as i32,
             ..self.op(mov::nop)
         };
+        self.push(op);
+    }
+
+    /// A register and a memory operand, both read and written.
+    fn exchange(&mut self, insn: &Instruction, pick: fn(usize, bool) -> Handler) {
+        let size = operand_size(insn, 0);
+        let op = Op { s: reg(insn.op1_register()), ..self.op(mov::nop) };
+        let a = self.address(insn, size, Access::Write);
+        let op = a.apply(Op { f: pick(size, a.full), ..op });
         self.push(op);
     }
 

@@ -38,17 +38,21 @@ fn less(lazy: &Lazy) -> bool {
 
 /// An op that ends a block or a line of it, after which no other op follows at once.
 pub trait End: 'static {
-    /// The op's own handler.
-    const HANDLER: Handler;
     fn end(cpu: &mut Cpu, op: At);
+}
+
+/// The handler of an op that ends a block. Never inlined, so that it has one address, by which [`super::fuse`] knows it.
+#[inline(never)]
+pub fn ending<E: End>(cpu: &mut Cpu, op: At) {
+    E::end(cpu, op)
 }
 
 /// Enters a block at `rip`, or asks the run loop to.
 #[inline(always)]
 fn enter(cpu: &mut Cpu, header: &'static BlockHeader, rip: u64, link: Option<&'static Link>) {
     cpu.regs[RIP] = rip;
-    cpu.budget -= i64::from(header.insns);
-    if cpu.budget < 0 || !header.enterable() {
+    cpu.budget -= header.cost();
+    if cpu.budget < 0 {
         return not_entered(cpu, header, link);
     }
     chain(cpu, header.first())
@@ -58,7 +62,7 @@ fn enter(cpu: &mut Cpu, header: &'static BlockHeader, rip: u64, link: Option<&'s
 #[cold]
 #[inline(never)]
 fn not_entered(cpu: &mut Cpu, header: &'static BlockHeader, link: Option<&'static Link>) {
-    cpu.budget += i64::from(header.insns);
+    cpu.budget += header.cost();
     cpu.next_ip = cpu.regs[RIP];
     cpu.unretired = 0;
     cpu.followed = link;
@@ -90,14 +94,14 @@ fn unlinked(cpu: &mut Cpu, link: &'static Link, rip: u64) {
 }
 
 /// JMP rel
-#[inline]
+#[inline(always)]
 fn jmp<const CROSS: bool>(cpu: &mut Cpu, op: At) {
     let rip = cpu.regs[RIP].wrapping_add(op.imm);
     follow::<CROSS>(cpu, &op.links().taken, rip)
 }
 
 /// Jcc rel
-#[inline]
+#[inline(always)]
 fn jcc<const CC: u8, const CROSS: bool>(cpu: &mut Cpu, op: At) {
     if condition::<CC>(&cpu.lazy) {
         let rip = cpu.regs[RIP].wrapping_add(op.imm);
@@ -108,18 +112,19 @@ fn jcc<const CC: u8, const CROSS: bool>(cpu: &mut Cpu, op: At) {
 }
 
 /// The end of a block that no instruction ends: the next one belongs to another block. `ip_off` is its offset, `len` is 0.
-#[inline]
+#[inline(always)]
 fn fall<const CROSS: bool>(cpu: &mut Cpu, op: At) {
     let rip = op.ip(cpu);
     follow::<CROSS>(cpu, &op.links().fall, rip)
 }
 
 /// CALL rel
+#[inline(always)]
 fn call<const CROSS: bool, P: Policy>(cpu: &mut Cpu, op: At) {
     let sp = cpu.regs[RSP].wrapping_sub(8);
     let ret = op.next_ip(cpu);
     if !P::store::<u64>(cpu, sp, ret, op) {
-        return P::miss(cpu, op, call::<CROSS, Slow>);
+        return P::miss(cpu, op, slow_call::<CROSS>);
     }
     cpu.regs[RSP] = sp;
     called(cpu, op, ret);
@@ -128,6 +133,12 @@ fn call<const CROSS: bool, P: Policy>(cpu: &mut Cpu, op: At) {
         return transfer(cpu, rip);
     }
     follow::<CROSS>(cpu, &op.links().taken, rip)
+}
+
+#[cold]
+#[inline(never)]
+fn slow_call<const CROSS: bool>(cpu: &mut Cpu, op: At) {
+    call::<CROSS, Slow>(cpu, op)
 }
 
 /// Continues at an indirect target through the jump cache.
@@ -139,6 +150,27 @@ fn jump_to(cpu: &mut Cpu, rip: u64) {
         return enter(cpu, header, rip, None);
     }
     transfer(cpu, rip)
+}
+
+/// Continues after an instruction that ends a block without a transfer. An interrupt shadow (STI, MOV SS) ends with the next
+/// instruction; no event waits that it could hold up, so it ends with the entry into the next block.
+pub fn go_on(cpu: &mut Cpu, op: At) {
+    let rip = op.next_ip(cpu);
+    let link = &op.links().fall;
+    let shadow = std::mem::take(&mut cpu.interrupt_shadow);
+    if let Some(header) = link.block.get()
+        && reachable(cpu, header, rip)
+        && header.cost() <= cpu.budget
+    {
+        return enter(cpu, header, rip, Some(link));
+    }
+    cpu.interrupt_shadow = shadow;
+    unlinked(cpu, link, rip)
+}
+
+/// Continues where an instruction that is no near branch has set RIP to.
+pub fn arrive(cpu: &mut Cpu, _op: At) {
+    jump_to(cpu, cpu.next_ip)
 }
 
 /// Notes where the call at `op` is to return to.
@@ -225,9 +257,10 @@ fn call_m<P: Policy>(cpu: &mut Cpu, op: At) {
 }
 
 /// RET, RET imm16 ([`crate::op::Op::imm`] bytes released, 0 for the plain form)
+#[inline(always)]
 fn ret<P: Policy>(cpu: &mut Cpu, op: At) {
     let sp = cpu.regs[RSP];
-    let Some(rip) = P::load::<u64>(cpu, sp, op) else { return P::miss(cpu, op, ret::<Slow>) };
+    let Some(rip) = P::load::<u64>(cpu, sp, op) else { return P::miss(cpu, op, slow_ret) };
     if !canonical(rip) {
         return bad_target(cpu, op);
     }
@@ -242,6 +275,12 @@ fn ret<P: Policy>(cpu: &mut Cpu, op: At) {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn slow_ret(cpu: &mut Cpu, op: At) {
+    ret::<Slow>(cpu, op)
+}
+
 macro_rules! ends {
     ($($(#[$doc:meta])* $name:ident $(<$(const $g:ident: $t:ty),*>)? = $f:expr;)*) => {
         $(
@@ -249,7 +288,6 @@ macro_rules! ends {
             pub struct $name$(<$(const $g: $t),*>)?;
 
             impl$(<$(const $g: $t),*>)? End for $name$(<$($g),*>)? {
-                const HANDLER: Handler = $f;
                 #[inline(always)]
                 fn end(cpu: &mut Cpu, op: At) {
                     $f(cpu, op)
@@ -275,7 +313,7 @@ ends! {
 }
 
 fn jcc_for<const CC: u8>(cross: bool) -> Handler {
-    if cross { jcc::<CC, true> } else { jcc::<CC, false> }
+    if cross { ending::<Jcc<CC, true>> } else { ending::<Jcc<CC, false>> }
 }
 
 /// Jcc; `cross`: a successor is in another page.
@@ -284,28 +322,30 @@ pub fn jcc_handler(cc: u8, cross: bool) -> Handler {
 }
 
 pub fn jmp_handler(cross: bool) -> Handler {
-    if cross { jmp::<true> } else { jmp::<false> }
+    if cross { ending::<Jmp<true>> } else { ending::<Jmp<false>> }
 }
 
 pub fn call_handler(cross: bool) -> Handler {
-    if cross { call::<true, Fast> } else { call::<false, Fast> }
+    if cross { ending::<Call<true>> } else { ending::<Call<false>> }
 }
 
 /// The end of a block that no instruction ends.
 pub fn fall_handler(cross: bool) -> Handler {
-    if cross { fall::<true> } else { fall::<false> }
+    if cross { ending::<Fall<true>> } else { ending::<Fall<false>> }
 }
 
 pub const JMP_R: Handler = jmp_r;
 pub const JMP_M: Handler = jmp_m::<Fast>;
 pub const CALL_R: Handler = call_r::<Fast>;
 pub const CALL_M: Handler = call_m::<Fast>;
-pub const RET: Handler = ret::<Fast>;
+pub const RET: Handler = ending::<Ret>;
+/// See [`next_line`].
+pub const NEXT_LINE: Handler = ending::<NextLine>;
 
 /// A block goes on in another line: [`crate::op::Op::imm`] has the line's bit, of the page the block is in. Fetching it
 /// touches the cache (design D2), which a resident line with valid code makes a no-op. The frame is in the next slot.
-#[inline]
-pub fn next_line(cpu: &mut Cpu, op: At) {
+#[inline(always)]
+fn next_line(cpu: &mut Cpu, op: At) {
     if op.frame().exec_ok() & op.imm != op.imm {
         return leave_before(cpu, op);
     }

@@ -8,7 +8,7 @@
 //!
 //! Which pairs: the most frequent in a boot and workload of Linux. With these, a third of the jumps go.
 
-use super::alu::{Add, AluM, AluR, AluRM, And, Cmp, Dec, Imm, Inc, Or, Reg, Sub, Test, UnaryR, Xor};
+use super::alu::{Add, AluM, AluR, AluRM, And, Cmp, Dec, Imm, Inc, Or, Reg, Sub, Test, UnaryM, UnaryR, Xor};
 use super::branch::{self, End};
 use super::mov::{CmovR, Lea, MovM, MovR, MovRM, MovxM, MovxR, SetR, Sign, Zero};
 use super::mul::ImulRR;
@@ -45,14 +45,15 @@ macro_rules! common {
     ($then:ident) => {
         $then!(
             MovR<u32, Reg>, MovR<u64, Reg>, MovR<u32, Imm>,
-            MovRM<u64, Base>, MovRM<u64, Full>, MovRM<u32, Base>, MovRM<u32, Full>,
-            MovM<u64, Reg, Base>, MovM<u32, Reg, Base>,
-            MovxR<Sign, u32, u64>, MovxR<Zero, u8, u32>, MovxM<Zero, u8, u32, Base>, MovxM<Zero, u8, u32, Full>,
+            MovR<u64, Imm>, MovRM<u64, Base>, MovRM<u64, Full>, MovRM<u32, Base>, MovRM<u32, Full>,
+            MovM<u64, Reg, Base>, MovM<u32, Reg, Base>, MovM<u64, Imm, Base>, MovM<u32, Imm, Base>,
+            MovxR<Sign, u32, u64>, MovxR<Zero, u8, u32>, MovxR<Zero, u32, u32>,
+            MovxM<Zero, u8, u32, Base>, MovxM<Zero, u8, u32, Full>, MovxM<Zero, u16, u32, Base>,
             Lea<u64, Base>, Lea<u64, Full>, Lea<u32, Base>, Lea<u32, Full>,
             Push<Reg>, Pop,
             AluR<Add, u64, Reg>, AluR<Add, u64, Imm>, AluR<Add, u32, Reg>, AluR<Add, u32, Imm>,
             AluR<Sub, u64, Reg>, AluR<Sub, u64, Imm>,
-            AluR<Xor, u32, Reg>, AluR<And, u32, Reg>, AluR<And, u32, Imm>, AluR<Or, u64, Reg>, AluR<Or, u32, Reg>,
+            AluR<Xor, u32, Reg>, AluR<Xor, u64, Reg>, AluR<And, u64, Reg>, AluR<And, u32, Reg>, AluR<And, u32, Imm>, AluR<Or, u64, Reg>, AluR<Or, u32, Reg>,
             ImulRR<u64>, UnaryR<Inc, u64>,
             ShiftR<Shl, u64, shift::Imm>, ShiftR<Shr, u64, shift::Imm>, ShiftR<Shr, u32, shift::Imm>,
             ShiftR<Rol, u32, shift::Imm>, ShiftR<Ror, u32, shift::Imm>
@@ -88,6 +89,7 @@ macro_rules! deciding {
             AluR<Add, u64, Imm>, AluR<Add, u32, Imm>, AluR<Sub, u64, Imm>, AluR<Sub, u32, Imm>,
             AluR<Add, u64, Reg>, AluR<Sub, u64, Reg>, AluR<Sub, u32, Reg>,
             AluR<And, u32, Imm>, AluR<And, u64, Reg>, AluR<And, u32, Reg>, AluR<Or, u64, Reg>, AluR<Or, u32, Reg>,
+            AluRM<Sub, u64, Full>, AluM<Sub, u32, Imm, Base>, AluRM<Cmp, u8, Full>, UnaryM<Dec, u32, Full>,
             UnaryR<Dec, u32>, UnaryR<Dec, u64>, UnaryR<Inc, u64>, UnaryR<Inc, u32>,
             ShiftR<Shr, u64, shift::Imm>, ShiftR<Shr, u32, shift::Imm>, ShiftR<Sar, u32, shift::Imm>
         )
@@ -105,7 +107,7 @@ fn add_pair<A: Step, B: Step>(pairs: &mut Pairs) {
 }
 
 fn add_ending<A: Step, E: End>(pairs: &mut Pairs) {
-    pairs.insert((address(run::<A, Fast>), address(E::HANDLER)), ending::<A, E>);
+    pairs.insert((address(run::<A, Fast>), address(branch::ending::<E>)), ending::<A, E>);
 }
 
 /// Pairs that begin with a common instruction.
@@ -150,4 +152,36 @@ static PAIRS: LazyLock<Pairs> = LazyLock::new(|| {
 /// Handlers are told apart by their addresses: where the compiler has merged two, they do the same.
 pub fn fused(first: Handler, second: Handler) -> Option<Handler> {
     PAIRS.get(&(address(first), address(second))).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::alu::{Form, Handlers};
+    use super::*;
+
+    /// Each handler must have one address, or what the translator picks is not what the table knows.
+    #[test]
+    fn what_the_translator_picks_is_what_the_table_knows() {
+        let test = Handlers::<Test>::alu(Form::RegReg, 8, false);
+        let compare = Handlers::<Cmp>::alu(Form::MemImm, 1, false);
+        let add = Handlers::<Add>::alu(Form::RegImm, 8, false);
+        for cc in [2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15] {
+            for decides in [test, compare, add] {
+                assert!(fused(decides, branch::jcc_handler(cc, false)).is_some(), "condition {cc}");
+            }
+        }
+        let ends = [
+            branch::jmp_handler(false),
+            branch::call_handler(false),
+            branch::call_handler(true),
+            branch::RET,
+            branch::fall_handler(false),
+            branch::NEXT_LINE,
+        ];
+        for (n, end) in ends.into_iter().enumerate() {
+            assert!(fused(add, end).is_some(), "end {n}");
+        }
+        assert!(fused(add, test).is_some());
+        assert!(fused(test, add).is_none());
+    }
 }

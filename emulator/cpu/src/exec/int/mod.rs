@@ -1,7 +1,7 @@
 //! Hot integer instructions: handlers specialised by operation, operand size and operand form.
 //!
 //! Reading order: this file (sizes, address forms, memory policies, exits), [`alu`], [`shift`], [`mov`], [`mul`],
-//! [`stack`], [`branch`], [`fuse`]. The translator picks handlers through the `*_handler` functions of each.
+//! [`exchange`], [`stack`], [`branch`], [`fuse`]. The translator picks handlers through the `*_handler` functions of each.
 //!
 //! Every handler that touches memory exists twice: with [`Fast`] it uses the fast path and, on a miss, starts again as
 //! its [`Slow`] twin by a tail call, so that the fast one needs no stack frame. Semantics are written once, generic over
@@ -9,6 +9,7 @@
 
 pub mod alu;
 pub mod branch;
+pub mod exchange;
 pub mod fuse;
 pub mod mov;
 pub mod mul;
@@ -240,7 +241,8 @@ pub trait Step: 'static {
     fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool;
 }
 
-/// The handler of an instruction.
+/// The handler of an instruction. Never inlined, so that it has one address, by which [`fuse`] knows it.
+#[inline(never)]
 pub fn run<T: Step, P: Policy>(cpu: &mut Cpu, op: At) {
     if T::MEMORY {
         if !T::step::<P>(cpu, op) {

@@ -382,7 +382,7 @@ pub fn bt_handler(size: usize, imm: bool) -> Handler {
     by_size!(size, |S| if imm { run::<BtR<S, Imm>, Fast> } else { run::<BtR<S, Reg>, Fast> })
 }
 
-/// NOP, ENDBR64, prefetches and fences: nothing.
+/// Nothing: what ops under construction start from.
 pub fn nop(cpu: &mut Cpu, op: At) {
     next(cpu, op)
 }

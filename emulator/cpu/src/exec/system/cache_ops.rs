@@ -15,6 +15,7 @@ pub(super) fn wbinvd(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
     require_cpl0(cpu)?;
     cpu.observe_cache(Operation::WriteBackInvalidate);
     cpu.mem.wbinvd();
+    cpu.settle();
     Ok(())
 }
 
@@ -22,6 +23,7 @@ pub(super) fn wbinvd(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
 pub(super) fn wbnoinvd(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
     require_cpl0(cpu)?;
     cpu.mem.wbnoinvd();
+    cpu.settle();
     Ok(())
 }
 
@@ -30,6 +32,7 @@ pub(super) fn invd(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
     require_cpl0(cpu)?;
     cpu.observe_cache(Operation::Invalidate);
     cpu.mem.invd();
+    cpu.settle();
     Ok(())
 }
 

@@ -243,7 +243,9 @@ impl Cpu {
                 self.drop_shortcuts();
             }
             IA32_MKTME_KEYID_PARTITIONING | IA32_TME_CAPABILITY..=IA32_TME_EXCLUDE_BASE | IA32_TME_CLEAR_SAVED_KEY => {
-                self.mem.tme_mut().wrmsr(msr, value).ok_or(Exception::GP0)?;
+                let written = self.mem.tme_mut().wrmsr(msr, value);
+                self.settle();
+                written.ok_or(Exception::GP0)?;
                 // Activation moves the border between address and KeyID for every agent at once (MC-05, MC-14).
                 self.drop_shortcuts();
             }

@@ -131,7 +131,9 @@ fn key_program(cpu: &mut Cpu, program: &KeyProgram, algorithm: Algorithm) -> u64
     }
     let now = cpu.icount();
     let package = cpu.mem.tme_mut().at(mem::Icount(now));
-    match package.program_key(mem::KeyId(program.keyid), program.command, algorithm, key1, key2) {
+    let programmed = package.program_key(mem::KeyId(program.keyid), program.command, algorithm, key1, key2);
+    cpu.settle();
+    match programmed {
         Ok(()) => {
             cpu.observe_pconfig(mem::KeyId(program.keyid));
             spec::PROG_SUCCESS
