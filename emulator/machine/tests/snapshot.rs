@@ -153,3 +153,28 @@ fn snapshots_are_taken_to_other_threads() {
         assert_eq!(run.join().unwrap(), expected);
     }
 }
+
+/// With two sets of one line each, most lines of code have left the cache before execution leaves them.
+#[test]
+fn lines_that_were_evicted_while_they_are_executed_go_on_to_be() {
+    const STEP: u64 = 2;
+    let config = Config { cache_bytes: 128, cache_ways: 1, ..small() };
+    let mut machine = booted(&config);
+    machine.run(20_000);
+    let (start, mut hashes, mut snapshots) = (machine.cpu.icount(), Vec::new(), Vec::new());
+    for n in 1..200 {
+        snapshots.push(machine.snapshot());
+        hashes.push(machine.state_hash());
+        machine.run(start + n * STEP);
+    }
+    for (n, snapshot) in snapshots.iter().enumerate() {
+        // A new machine knows nothing about the lines.
+        let mut other = Machine::from_snapshot(snapshot).unwrap();
+        let later = (n + 1).min(hashes.len() - 1);
+        other.run(start + later as u64 * STEP);
+        assert_eq!(other.state_hash(), hashes[later], "{n}");
+        machine.restore(snapshot).unwrap();
+        machine.run(start + later as u64 * STEP);
+        assert_eq!(machine.state_hash(), hashes[later], "{n}");
+    }
+}
