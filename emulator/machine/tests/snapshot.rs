@@ -1,10 +1,12 @@
 //! Snapshots of whole machines, in memory and as files, with the embedded guest.
 
 use firmware::Images;
+use machine::snapshot::container::{FileReader, FileWriter, Tag};
 use machine::{Config, Exit, Machine, Snapshot, SnapshotError};
 use mem::{CacheModel, Rate};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::io::Read;
 
 fn booted(config: &Config) -> Machine {
     let mut machine = Machine::new(config.clone()).unwrap();
@@ -177,4 +179,56 @@ fn lines_that_were_evicted_while_they_are_executed_go_on_to_be() {
         machine.run(start + later as u64 * STEP);
         assert_eq!(machine.state_hash(), hashes[later], "{n}");
     }
+}
+
+/// The sections of a file.
+fn sections(file: &[u8]) -> Vec<(Tag, Vec<u8>)> {
+    let mut reader = FileReader::new(file).unwrap();
+    let sections = [*b"CONF", *b"MACH", *b"KEYS", *b"CACH", *b"DRAM"].map(|tag| {
+        let mut bytes = Vec::new();
+        reader.section(tag).read_to_end(&mut bytes).unwrap();
+        (tag, bytes)
+    });
+    reader.finish().unwrap();
+    sections.into()
+}
+
+/// Somebody who knows the format can sign anything. It must not get further than into a machine of its own making.
+#[test]
+fn forged_files_never_bring_the_host_down() {
+    let mut machine = booted(&Config { dma_device: true, ..small() });
+    machine.run(200_000);
+    let sections = sections(&bytes(&machine.snapshot()));
+    let mut rng = ChaCha20Rng::seed_from_u64(4);
+    let mut below = |end: usize| rng.next_u64() as usize % end;
+    let (mut refused, mut taken) = (0, 0);
+    for n in 0..400 {
+        let mut forged = sections.clone();
+        let part = &mut forged[n % 4].1;
+        for _ in 0..1 + below(3) {
+            let at = below(part.len());
+            match below(4) {
+                0 => part[at] = [0, 0xFF, 0x7F, 0x80][below(4)],
+                1 => drop(part.splice(at..(at + below(9)).min(part.len()), [1; 4])),
+                _ => part[at] ^= 1 << below(8),
+            }
+        }
+        let mut file = FileWriter::new(Vec::new()).unwrap();
+        for (tag, bytes) in &forged {
+            file.section(*tag, |out| out.write_all(bytes)).unwrap();
+        }
+        match read(&file.finish().unwrap().0) {
+            Err(_) => refused += 1,
+            Ok(snapshot) => {
+                taken += 1;
+                // Of another size it could take long; of another kind it is still a machine.
+                if snapshot.config().ram_bytes <= 64 << 20 {
+                    let mut machine = Machine::from_snapshot(&snapshot).unwrap();
+                    machine.run(snapshot.icount().saturating_add(300));
+                    machine.state_hash();
+                }
+            }
+        }
+    }
+    assert!(refused > 20 && taken > 20, "{refused} {taken}");
 }
