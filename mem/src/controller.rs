@@ -1,14 +1,17 @@
 //! The memory controller: turns transactions into cipher operations on DRAM. The only caller of the cipher.
 
 use crate::addr::{AddressLayout, BusAddr, KeyId, LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES, PAGE_SHIFT, PhysAddr};
+use crate::bus_trace;
 use crate::dram::Dram;
 use crate::event::{Event, Events};
 use crate::fault::{Direction, Faults, Transfer, WritebackAction};
+use crate::frame::FramePtr;
 use crate::map::AddressMap;
 use crate::packages::Packages;
 use crate::stats::Stats;
 use crate::tme::{Cipher, TmePackage};
 use crate::{CipherLine, PlainLine};
+use crypto::Request;
 use std::sync::Arc;
 use x86::mutant;
 
@@ -46,12 +49,23 @@ pub(crate) struct Controller {
     late_write_backs: bool,
     /// Armed faults; one test for null where a line is transferred.
     pub(crate) faults: Option<Box<Faults>>,
+    /// The trace of what goes over the bus; likewise.
+    pub(crate) bus: Option<Box<bus_trace::Recorder>>,
 }
 
 impl Controller {
     pub(crate) fn new(packages: Packages, map: AddressMap, late_write_backs: bool) -> Self {
         let stats = Stats::new(1 << packages.executing.features().max_keyid_bits());
-        Self { packages, dram: Dram::new(map), stats, map, writers: Vec::new(), late_write_backs, faults: None }
+        Self {
+            packages,
+            dram: Dram::new(map),
+            stats,
+            map,
+            writers: Vec::new(),
+            late_write_backs,
+            faults: None,
+            bus: None,
+        }
     }
 
     /// The TME state of the executing package.
@@ -118,12 +132,60 @@ impl Controller {
         self.faults.as_ref().is_some_and(|faults| faults.dram_alias.is_some())
     }
 
-    /// Reads and decrypts one line.
+    /// Reads and decrypts one line into the frame of its page.
+    pub(crate) fn fill(&mut self, place: Place, frame: FramePtr) {
+        self.note_keyid(place);
+        self.note_faults(place, Direction::Read);
+        let Transfer { page, line, dun } = self.transfer(place, Direction::Read);
+        let cells = self.dram.cells(page, line).unwrap_or(&CipherLine::ZERO);
+        let encrypted = match self.packages.engine(place.page).resolve(place.address) {
+            Cipher::Plaintext => {
+                frame.0.set_line(place.line(), &PlainLine::unencrypted(cells));
+                false
+            }
+            Cipher::Xts(key) => {
+                frame.0.decrypt_line(place.line(), key, dun, cells);
+                true
+            }
+        };
+        self.stats.count_decrypted(encrypted.into());
+        if self.bus.is_some() {
+            self.trace(place, Direction::Read, true, encrypted);
+        }
+    }
+
+    /// Encrypts and writes one line of the frame of its page, without reading its old contents (R4).
+    fn write_from(&mut self, place: Place, frame: FramePtr) {
+        self.note_keyid(place);
+        self.note_faults(place, Direction::Write);
+        self.note_writer(place, 1);
+        let Transfer { page, line, dun } = self.transfer(place, Direction::Write);
+        let cells = self.dram.cells_mut(page, line);
+        let encrypted = match self.packages.engine(place.page).resolve(place.address) {
+            Cipher::Plaintext => {
+                *cells = CipherLine::unencrypted(&frame.0.line(place.line()));
+                false
+            }
+            Cipher::Xts(key) => {
+                frame.0.encrypt_line(place.line(), key, dun, cells);
+                true
+            }
+        };
+        self.stats.count_encrypted(encrypted.into());
+        if self.bus.is_some() {
+            self.trace(place, Direction::Write, true, encrypted);
+        }
+    }
+
+    /// Reads and decrypts one line past the cache.
     pub(crate) fn read_line(&mut self, place: Place) -> PlainLine {
         self.note_keyid(place);
         self.note_faults(place, Direction::Read);
         let (line, decrypted) = self.get_line(place);
         self.stats.count_decrypted(decrypted);
+        if self.bus.is_some() {
+            self.trace(place, Direction::Read, false, decrypted > 0);
+        }
         line
     }
 
@@ -137,16 +199,19 @@ impl Controller {
         }
     }
 
-    /// Encrypts and writes one line, without reading its old contents (R4).
-    pub(crate) fn write_line(&mut self, place: Place, line: &PlainLine) {
+    /// Encrypts and writes one line past the cache, without reading its old contents (R4).
+    fn write_line(&mut self, place: Place, line: &PlainLine) {
         self.note_keyid(place);
         self.note_faults(place, Direction::Write);
         self.note_writer(place, 1);
         let encrypted = self.put_line(place, line);
         self.stats.count_encrypted(encrypted);
+        if self.bus.is_some() {
+            self.trace(place, Direction::Write, false, encrypted > 0);
+        }
     }
 
-    /// [`write_line`](Self::write_line) without counters and events. Returns the number of lines that went through the
+    /// Encrypts and writes one line without counters and events. Returns the number of lines that went through the
     /// cipher.
     pub(crate) fn put_line(&self, place: Place, plain: &PlainLine) -> usize {
         let Transfer { page, line, dun } = self.transfer(place, Direction::Write);
@@ -158,8 +223,8 @@ impl Controller {
         encrypted
     }
 
-    /// Writes back a cache line: `write_line`, with the events that only write-backs raise.
-    pub(crate) fn write_back(&mut self, place: Place, line: &PlainLine) {
+    /// Writes back a cache line: `write_from`, with the events that only write-backs raise.
+    pub(crate) fn write_back(&mut self, place: Place, frame: FramePtr) {
         if let Some(faults) = &self.faults
             && self.late_write_backs
         {
@@ -171,21 +236,71 @@ impl Controller {
             match action {
                 WritebackAction::Pass => {}
                 WritebackAction::Drop => return,
-                WritebackAction::Duplicate => self.write_line(place, line),
+                WritebackAction::Duplicate => self.write_from(place, frame),
             }
         }
         if self.late_write_backs && self.events().enabled() {
             self.note_key_switch(place);
         }
         self.stats.count_write_back(self.layout().keyid(place.address));
-        self.write_line(place, line);
+        self.write_from(place, frame);
+    }
+
+    /// [`write_back`](Self::write_back) of many lines, in order: the cipher takes as many as a page has at a time.
+    pub(crate) fn write_back_all(&mut self, lines: impl ExactSizeIterator<Item = (Place, FramePtr)>) {
+        // What these look at changes from line to line.
+        if self.faults.is_some() || self.events().enabled() {
+            return lines.for_each(|(place, frame)| self.write_back(place, frame));
+        }
+        let mut lines = lines;
+        let mut plain = [PlainLine::ZERO; LINES_PER_PAGE];
+        let mut cells = [CipherLine::ZERO; LINES_PER_PAGE];
+        let mut batch = Vec::with_capacity(LINES_PER_PAGE.min(lines.len()));
+        loop {
+            batch.clear();
+            batch.extend(lines.by_ref().take(LINES_PER_PAGE));
+            if batch.is_empty() {
+                return;
+            }
+            for (plain, (place, frame)) in plain.iter_mut().zip(&batch) {
+                *plain = frame.0.line(place.line());
+            }
+            self.encrypt_batch(&batch, &plain, &mut cells);
+            // Several KeyIDs' copies of one line have the same cells: the last one stays.
+            for (cells, &(place, _)) in cells.iter().zip(&batch) {
+                self.dram.write(place.page, place.line(), cells);
+                self.stats.count_write_back(self.layout().keyid(place.address));
+                if self.bus.is_some() {
+                    let cipher = self.packages.engine(place.page).resolve(place.address);
+                    self.trace(place, Direction::Write, true, matches!(cipher, Cipher::Xts(_)));
+                }
+            }
+        }
+    }
+
+    /// Turns lines into what DRAM will hold.
+    fn encrypt_batch(&mut self, batch: &[(Place, FramePtr)], plain: &[PlainLine], cells: &mut [CipherLine]) {
+        let mut requests = Vec::with_capacity(batch.len());
+        for ((&(place, _), source), target) in batch.iter().zip(plain).zip(cells) {
+            match self.packages.engine(place.page).resolve(place.address) {
+                Cipher::Plaintext => *target = CipherLine::unencrypted(source),
+                Cipher::Xts(key) => requests.push(Request { key, dun: self.dun(place), source, target }),
+            }
+        }
+        crypto::encrypt_batch(&mut requests);
+        self.stats.count_encrypted(requests.len());
     }
 
     /// Reads bytes that lie in one page.
     pub(crate) fn read_bytes(&mut self, place: Place, buf: &mut [u8]) {
-        let mut lines = [PlainLine::ZERO; LINES_PER_PAGE];
         let first = place.line() as usize;
         let offset = place.address.line_offset();
+        // By far the most frequent, and a page of lines costs more to clear than a line to read.
+        if offset + buf.len() <= LINE_BYTES {
+            let line = self.read_line(place);
+            return buf.copy_from_slice(&line.0[offset..offset + buf.len()]);
+        }
+        let mut lines = [PlainLine::ZERO; LINES_PER_PAGE];
         let count = (offset + buf.len()).div_ceil(LINE_BYTES).min(LINES_PER_PAGE - first);
         let lines = &mut lines[..count];
         self.read_run(place, lines);
@@ -206,7 +321,9 @@ impl Controller {
         }
         let at = Place { address: place.address.offset(head.len() as u64), ..place };
         let (whole, tail) = rest.split_at(rest.len() - rest.len() % LINE_BYTES);
-        if !whole.is_empty() {
+        if let Ok(line) = whole.try_into() {
+            self.write_line(at, &PlainLine(line));
+        } else if !whole.is_empty() {
             let mut lines = [PlainLine::ZERO; LINES_PER_PAGE];
             let lines = &mut lines[..whole.len() / LINE_BYTES];
             for (line, bytes) in lines.iter_mut().zip(whole.chunks_exact(LINE_BYTES)) {
@@ -229,10 +346,6 @@ impl Controller {
 
     /// Reads consecutive lines of one page. The page resolves as a whole: the exclusion range has 4 KiB grains.
     fn read_run(&mut self, place: Place, lines: &mut [PlainLine]) {
-        if let [line] = lines {
-            *line = self.read_line(place);
-            return;
-        }
         if self.faults.is_some() {
             for (n, line) in lines.iter_mut().enumerate() {
                 *line = self.read_line(nth_line(place, n));
@@ -254,13 +367,13 @@ impl Controller {
                 self.stats.count_decrypted(lines.len());
             }
         }
+        if self.bus.is_some() {
+            self.trace_run(place, lines.len(), Direction::Read);
+        }
     }
 
     /// Writes consecutive whole lines of one page.
     fn write_run(&mut self, place: Place, lines: &[PlainLine]) {
-        if let [line] = lines {
-            return self.write_line(place, line);
-        }
         if self.faults.is_some() {
             for (n, line) in lines.iter().enumerate() {
                 self.write_line(nth_line(place, n), line);
@@ -283,6 +396,33 @@ impl Controller {
             }
         }
         self.dram.write_run(place.page, place.line(), cells);
+        if self.bus.is_some() {
+            self.trace_run(place, lines.len(), Direction::Write);
+        }
+    }
+
+    /// Records the transfer of a line that has just taken place, from the cells it came from or went to.
+    #[cold]
+    fn trace(&mut self, place: Place, direction: Direction, cached: bool, encrypted: bool) {
+        let Transfer { page, line, .. } = self.transfer(place, direction);
+        let (layout, cells) = (self.layout(), self.dram.read(page, line));
+        if let Some(bus) = &mut self.bus {
+            let direction = match direction {
+                Direction::Read => bus_trace::Direction::Read,
+                Direction::Write => bus_trace::Direction::Write,
+            };
+            bus.transfer(layout, place.address, direction, cached, encrypted, cells);
+        }
+    }
+
+    /// [`trace`](Self::trace) for consecutive lines of one page, past the cache.
+    #[cold]
+    fn trace_run(&mut self, place: Place, lines: usize, direction: Direction) {
+        let cipher = self.packages.engine(place.page).resolve(place.address);
+        let encrypted = matches!(cipher, Cipher::Xts(_));
+        for n in 0..lines {
+            self.trace(nth_line(place, n), direction, false, encrypted);
+        }
     }
 
     #[inline]

@@ -119,6 +119,25 @@ impl Dram {
         self.page(page).lines[line as usize % LINES_PER_PAGE].set(*cells);
     }
 
+    /// Line `line` of page number `page`, both in range, where it is; `None` if the page was never written.
+    #[inline]
+    pub(crate) fn cells(&mut self, page: u32, line: u32) -> Option<&CipherLine> {
+        let at = line as usize % LINES_PER_PAGE;
+        match self.own[page as usize].get_mut() {
+            Some(own) => Some(own.lines[at].get_mut()),
+            None => self.base.get(page).map(|cells| &cells.lines[at]),
+        }
+    }
+
+    /// Line `line` of page number `page`, both in range, to be written where it is.
+    #[inline]
+    pub(crate) fn cells_mut(&mut self, page: u32, line: u32) -> &mut CipherLine {
+        // Copies the page if need be, and voids its hash.
+        self.page(page);
+        let own = self.own[page as usize].get_mut().expect("the page was allocated");
+        own.lines[line as usize % LINES_PER_PAGE].get_mut()
+    }
+
     /// Consecutive lines of a page from `first` on.
     pub(crate) fn read_run(&self, page: u32, first: u32, lines: &mut [CipherLine]) {
         match self.own[page as usize].get() {

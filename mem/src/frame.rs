@@ -6,9 +6,10 @@
 
 use std::cell::{Cell, RefCell, UnsafeCell};
 
-use crate::PlainLine;
 use crate::addr::{BusAddr, LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES};
 use crate::huge;
+use crate::{CipherLine, PlainLine};
+use crypto::XtsKey;
 
 /// Marks the end of a chain, and "no frame" in the page index.
 pub(crate) const NO_FRAME: u32 = u32::MAX;
@@ -90,6 +91,25 @@ impl Frame {
         let at = line as usize & (LINES_PER_PAGE - 1);
         // SAFETY: as in `line`; `bytes` cannot alias `data` because no reference into `data` exists.
         unsafe { (*self.data.get())[at] = *bytes }
+    }
+
+    /// Sets line `line & 63` to what is in `cells` under a key.
+    #[inline]
+    pub(crate) fn decrypt_line(&self, line: u32, key: &XtsKey, dun: u64, cells: &CipherLine) {
+        let at = line as usize & (LINES_PER_PAGE - 1);
+        // SAFETY: `at` is below LINES_PER_PAGE. Frame is !Sync and the reference ends with the statement; the cipher accesses
+        // nothing but its arguments, none of which can be in `data`.
+        let plain = unsafe { &mut (*self.data.get())[at] };
+        key.decrypt_line_into(dun, cells, plain);
+    }
+
+    /// Puts line `line & 63` into `cells` under a key.
+    #[inline]
+    pub(crate) fn encrypt_line(&self, line: u32, key: &XtsKey, dun: u64, cells: &mut CipherLine) {
+        let at = line as usize & (LINES_PER_PAGE - 1);
+        // SAFETY: as in `decrypt_line`; nothing is written through this reference.
+        let plain = unsafe { &(*self.data.get())[at] };
+        key.encrypt_line_into(dun, plain, cells);
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Reading order: [`addr`] (address types), [`profile`] (which processor), [`config`] (everything that can be chosen),
 //! [`tme`] (MSRs, key programming, `resolve`), `packages` (which TME state is whose), `controller` (lines to ciphertext),
-//! [`dram`], `cache` (lines by full physical address, in three models), [`huge`], [`frame`] and [`fast`] (the fast path),
+//! [`dram`], [`bus_trace`] (what goes in between, in a file), `cache` (lines by full physical address, in three models), [`huge`], [`frame`] and [`fast`] (the fast path),
 //! [`memory`] (the one entry point), [`snapshot`].
 //!
 //! Plaintext exists above the controller, ciphertext below it ([`PlainLine`], [`CipherLine`]).
 
 pub mod addr;
+pub mod bus_trace;
 mod cache;
 pub mod config;
 mod controller;

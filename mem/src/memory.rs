@@ -4,6 +4,7 @@ use x86::mutant;
 use x86::platform::ResetKind;
 
 use crate::addr::{Access, AddressLayout, BusAddr, KeyId, LINE_BYTES, LineAddr, MemType, PhysAddr};
+use crate::bus_trace::Cause;
 use crate::cache::{Cache, line_bit};
 use crate::config::{CacheModel, Config, ConfigError};
 use crate::controller::{Controller, Place, line_pieces, page_pieces};
@@ -64,6 +65,8 @@ pub struct Memory {
     pub(crate) code_hits: Vec<CodeHit>,
     /// The sanitizer and watched lines; a machine without them tests for that on slow paths only.
     pub(crate) observer: Option<Box<Observer>>,
+    /// There is an observer or a bus trace.
+    pub(crate) observed: bool,
 }
 
 impl Memory {
@@ -80,6 +83,7 @@ impl Memory {
             controller: Controller::new(packages, map, config.cache != CacheModel::Off),
             code_hits: Vec::new(),
             observer: None,
+            observed: false,
         })
     }
 
@@ -283,6 +287,10 @@ impl Memory {
     /// A device reads. Coherent with lines cached under the same full physical address only (MK specification section
     /// 5.6); cached lines stay as they are. Addresses that are not RAM, and TDX-private KeyIDs, read as all ones.
     pub fn dma_read(&mut self, address: BusAddr, buf: &mut [u8]) {
+        self.on_behalf_of(Cause::Device, |mem| mem.get(address, buf));
+    }
+
+    fn get(&mut self, address: BusAddr, buf: &mut [u8]) {
         for (at, range) in page_pieces(address, buf.len()) {
             let piece = &mut buf[range];
             let Some(place) = self.controller.dma_place(at) else {
@@ -309,6 +317,10 @@ impl Memory {
     /// are dirty and not wholly overwritten; DRAM then holds the data. [`take_code_hit`](Self::take_code_hit) reports
     /// decoded code that was hit.
     pub fn dma_write(&mut self, address: BusAddr, bytes: &[u8]) {
+        self.on_behalf_of(Cause::Device, |mem| mem.put(address, bytes));
+    }
+
+    fn put(&mut self, address: BusAddr, bytes: &[u8]) {
         for (at, range) in page_pieces(address, bytes.len()) {
             let Some(place) = self.controller.dma_place(at) else { continue };
             let piece = &bytes[range];
@@ -333,7 +345,12 @@ impl Memory {
         if self.observed() {
             self.observe_loader(BusAddr(address.0), bytes.len());
         }
-        self.dma_write(BusAddr(address.0), bytes);
+        self.on_behalf_of(Cause::Loader, |mem| mem.put(BusAddr(address.0), bytes));
+    }
+
+    /// The firmware reads RAM through the KeyID-0 datapath, as DMA does.
+    pub fn read_image(&mut self, address: PhysAddr, buf: &mut [u8]) {
+        self.on_behalf_of(Cause::Loader, |mem| mem.get(BusAddr(address.0), buf));
     }
 
     /// True when [`take_retired`](Self::take_retired), [`take_code_hit`](Self::take_code_hit) or
@@ -495,6 +512,9 @@ impl Memory {
         }
         if kind == ResetKind::Cold {
             self.controller.dram.clear();
+            if let Some(bus) = &mut self.controller.bus {
+                bus.power_loss();
+            }
             self.controller.forget_writers();
         }
         self.observe_key_access();

@@ -73,7 +73,7 @@ impl Memory {
     /// The state now. Costs what changed since the last snapshot or restore; the first one copies everything.
     pub fn snapshot(&mut self) -> MemorySnapshot {
         // Every part of the memory side is here, or named as what a snapshot leaves out.
-        let Self { cache, controller, code_hits: _, observer: _ } = self;
+        let Self { cache, controller, code_hits: _, observer: _, observed: _ } = self;
         MemorySnapshot {
             map: controller.map,
             cache: cache.snapshot(),

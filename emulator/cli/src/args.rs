@@ -1,6 +1,8 @@
 //! The options. QEMU's spellings where QEMU has the option.
 
 use crate::bench::args::BenchArgs;
+use crate::bus_trace::BusTraceArgs;
+use crate::bus_trace::record::RecordArgs;
 use crate::explore::ExploreArgs;
 use crate::help;
 use crate::sanitize::SanitizeArgs;
@@ -42,11 +44,14 @@ enum Command {
     #[command(long_about = help::CONFORMANCE_ABOUT, after_help = help::CONFORMANCE_AFTER, max_term_width = 100)]
     Conformance(conformance::Args),
     /// Measures the encryption datapath and the memory system, and models what a guest sees of them
-    #[command(long_about = help::BENCH_ABOUT, after_help = help::BENCH_AFTER, max_term_width = 100)]
+    #[command(long_about = help::BENCH_ABOUT, after_help = help::BENCH_AFTER, max_term_width = 100, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
     Bench(Box<BenchArgs>),
     /// Repeats a run under many seeds and cache policies, and tells which outcomes there are
     #[command(long_about = help::EXPLORE_ABOUT, after_help = help::EXPLORE_AFTER, max_term_width = 100)]
     Explore(ExploreArgs),
+    /// Shows what `run --bus-trace` has recorded, or writes it for DRAM simulators
+    #[command(long_about = help::BUS_TRACE_ABOUT, after_help = help::BUS_TRACE_AFTER, max_term_width = 100)]
+    BusTrace(BusTraceArgs),
 }
 
 /// What is to be done.
@@ -56,6 +61,7 @@ pub enum Action {
     Conformance(conformance::Args),
     Bench(Box<BenchArgs>),
     Explore(ExploreArgs),
+    BusTrace(BusTraceArgs),
 }
 
 impl Cli {
@@ -66,6 +72,7 @@ impl Cli {
             Some(Command::Conformance(args)) => Action::Conformance(args),
             Some(Command::Bench(args)) => Action::Bench(args),
             Some(Command::Explore(args)) => Action::Explore(args),
+            Some(Command::BusTrace(args)) => Action::BusTrace(args),
             None => Action::Run(Box::new(self.run)),
         }
     }
@@ -242,6 +249,8 @@ pub struct RunArgs {
     /// Where -d writes [default: standard error]
     #[arg(short = 'D', long = "debug-file", value_name = "FILE", help_heading = help::REPORTS)]
     pub log_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub record: RecordArgs,
     /// At the end, write what the DRAM chips hold (no cache is written back)
     #[arg(long, value_name = "FILE", help_heading = help::REPORTS)]
     pub dump_dram: Option<PathBuf>,
@@ -253,12 +262,17 @@ pub struct RunArgs {
     pub no_summary: bool,
 }
 
+/// A command and all below it.
+fn with_subcommands(command: &clap::Command) -> Box<dyn Iterator<Item = &clap::Command> + '_> {
+    Box::new(std::iter::once(command).chain(command.get_subcommands().flat_map(with_subcommands)))
+}
+
 /// Long options may have one dash, as QEMU's do: `-kernel` becomes `--kernel`. Values are left alone.
 pub fn accept_single_dashes(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     // Name (with its dashes) to whether a value follows. A name means the same in every command that has it.
     let mut takes_value = BTreeMap::new();
     let cli = Cli::command();
-    for arg in cli.get_arguments().chain(cli.get_subcommands().flat_map(clap::Command::get_arguments)) {
+    for arg in with_subcommands(&cli).flat_map(clap::Command::get_arguments) {
         // A value that is optional comes with `=`.
         let value = arg.get_action().takes_values() && !arg.is_require_equals_set();
         takes_value.extend(arg.get_long().map(|name| (format!("--{name}"), value)));
@@ -322,6 +336,10 @@ mod tests {
         assert_eq!(
             rewritten(&["emu", "run", "-kernel", "k", "-no-reboot", "-m", "1G", "-append=x", "--seed", "1"]),
             ["emu", "run", "--kernel", "k", "--no-reboot", "-m", "1G", "--append=x", "--seed", "1"]
+        );
+        assert_eq!(
+            rewritten(&["emu", "bench", "boot", "-kernel", "k", "-append", "-pairs", "-pairs", "1"]),
+            ["emu", "bench", "boot", "--kernel", "k", "--append", "-pairs", "--pairs", "1"]
         );
         assert_eq!(rewritten(&["emu", "-m512M", "-help"]), ["emu", "-m512M", "--help"]);
     }

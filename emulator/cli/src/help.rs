@@ -10,6 +10,7 @@ pub const SNAPSHOTS: &str = "Snapshots";
 pub const SANITIZER: &str = "Alias sanitizer";
 pub const REPORTS: &str = "Logs and reports";
 pub const MEASUREMENT: &str = "Measurement";
+pub const OPPONENT: &str = "What it is compared with";
 pub const MODEL: &str = "Latency model";
 
 pub const ABOUT: &str = "An x86-64 machine with Intel's memory encryption (TME, MKTME), emulated";
@@ -50,6 +51,23 @@ Exit statuses:
    2  bad usage or bad input: nothing was measured
   14  the host failed, for example a full disk";
 
+pub const BENCH_BOOT_ABOUT: &str = "\
+Boots a guest that ends by itself, in turns with this emulator at its default settings and with QEMU's TCG (or, with \
+--against, another build of mktme-emu). CPU time, user and system, of the whole processes is compared, and by items if the \
+console has lines that mark them. Everything runs on one processor. docs/bench.md says more.";
+
+pub const BENCH_BOOT_AFTER: &str = "\
+Example:
+  mktme-emu bench boot -kernel vmlinuz -initrd initramfs.cpio -append 'console=ttyS0 guest.run=workload'
+      The workload of guests/linux, three times each.
+
+Exit statuses:
+   0  measured, and all consoles have the same results
+   1  measured, but the results differ
+   2  bad usage or bad input: nothing was run
+  14  a run failed or hung, or the host failed
+  16  SIGINT, SIGTERM or SIGHUP";
+
 pub const EXPLORE_ABOUT: &str = "\
 Repeats a run under many seeds and cache policies, and tells which outcomes there are, how often, and the command line that \
 repeats each. An outcome is the exit status together with the console output. Whether a bug of aliased KeyIDs shows depends \
@@ -68,6 +86,21 @@ Exit statuses:
    2  bad usage, or bad input of the run
   14  the host failed
   16  SIGINT, SIGTERM or SIGHUP; the table has the runs until then";
+
+pub const BUS_TRACE_ABOUT: &str = "\
+Shows the trace that `run --bus-trace FILE` has written: every line that went between memory controller and DRAM, with its \
+time, KeyID and ciphertext. Writes it as Ramulator 2 or DRAMsim3 read it, or as CSV, or adds it up. docs/bus-trace.md says more.";
+
+pub const BUS_TRACE_AFTER: &str = "\
+Examples:
+  mktme-emu run --bus-trace trace && mktme-emu bus-trace trace --summary
+  mktme-emu bus-trace trace --format dramsim3 --dram-mhz 1200 >requests
+
+Exit statuses:
+   0  the whole trace was written
+   1  it is cut short or damaged; what comes before was written
+   2  bad usage, or not a trace
+  14  the host failed, for example a full disk";
 
 pub const AFTER: &str = "Examples, keys and exit statuses: mktme-emu --help";
 

@@ -3,10 +3,11 @@
 //! Reading order: [`args`] (what can be asked for) with [`value`] (how values are written) and [`help`], [`plan`] (what is
 //! checked before anything starts), [`session`] (the run), which uses [`console`], [`input`] with [`script`] and
 //! [`terminal`], [`log`], [`sanitize`], [`snapshot`] and [`progress`]; then [`outcome`] (how it ended, exit statuses) and [`summary`];
-//! and the other commands: [`explore`], which repeats runs, and [`bench`].
+//! and the other commands: [`explore`], which repeats runs, [`bus_trace`], which shows what a run recorded, and [`bench`].
 
 pub mod args;
 pub mod bench;
+pub mod bus_trace;
 pub mod console;
 pub mod explore;
 pub mod files;
@@ -49,6 +50,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
         Action::Bench(args) => bench::run(&args),
         Action::Conformance(args) => return conformance::main(&args),
         Action::Explore(args) => return explore::main(&args),
+        Action::BusTrace(args) => return bus_trace::main(&args),
     };
     match result {
         Ok(status) => ExitCode::from(status),

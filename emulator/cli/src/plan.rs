@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::args::{RunArgs, Switch};
+use crate::bus_trace::record::BusTrace;
 use crate::console::Console;
 use crate::files::{self, WholeFile};
 use crate::input::Input;
@@ -44,6 +45,7 @@ pub struct Plan {
     pub log: Log,
     /// Taken by the session.
     pub sanitize: Option<Sanitize>,
+    pub bus_trace: BusTrace,
     pub dump_dram: Option<WholeFile>,
     pub reboot: bool,
     pub quiet_bios: bool,
@@ -86,6 +88,7 @@ impl Plan {
         let console = Console::open(&args.serial)?;
         let sanitize = Sanitize::open(&args.sanitizer, &kernel)?;
         let dump_dram = args.dump_dram.as_deref().map(|p| WholeFile::create("--dump-dram", p)).transpose()?;
+        let bus_trace = BusTrace::open(&args.record, &config)?;
         Ok(Plan {
             kernel,
             kernel_name: args.kernel.as_deref().map(|p| p.display().to_string()).unwrap_or_default(),
@@ -99,6 +102,7 @@ impl Plan {
             no_progress: !serial_here || !args.log_items.is_empty() && args.log_file.is_none(),
             log,
             sanitize: Some(sanitize),
+            bus_trace,
             dump_dram,
             reboot: !args.no_reboot && (loadvm.is_none() || args.kernel.is_some()),
             loadvm,

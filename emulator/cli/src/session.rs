@@ -8,12 +8,13 @@ use crate::outcome::{Failure, Outcome, kind_name, status};
 use crate::plan::{self, Plan};
 use crate::progress::Progress;
 use crate::sanitize::Sanitize;
-use crate::summary::Summary;
+use crate::summary::{Summary, grouped};
 use crate::value::Until;
 use cpu::state::Activity;
 use cpu::trace::What;
 use firmware::BiosLog;
 use machine::{Exit, Machine};
+use mem::bus_trace::Counts;
 use regex::bytes::Regex;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::Write;
@@ -63,7 +64,11 @@ impl Session {
         plan.log.attach(&mut machine);
         let sanitize = plan.sanitize.take().unwrap_or_default();
         sanitize.attach(&mut machine);
-        let bios = start(&mut machine, &plan).map_err(Failure::Usage)?;
+        plan.bus_trace.attach(&mut machine)?;
+        let bios = start(&mut machine, &plan).map_err(|e| {
+            plan.bus_trace.discard();
+            Failure::Usage(e)
+        })?;
 
         let signalled = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -122,14 +127,16 @@ impl Session {
             let exit = self.slice()?;
             let slept = Duration::from_nanos(self.machine.cpu.clock.skipped.wrapping_sub(skipped));
             self.serve_output()?;
+            self.plan.bus_trace.check(&self.machine)?;
             if let Some(outcome) = self.sanitize.drain(&mut self.machine)? {
                 return Ok(outcome);
             }
-            if let Some(what) = self.plan.savevm.save_due(&mut self.machine)? {
-                return Ok(Outcome::Saved(what));
-            }
+            let stop = self.plan.savevm.save_due(&mut self.machine)?;
             if let Some(outcome) = self.judge(exit, slept)? {
                 return Ok(outcome);
+            }
+            if let Some(what) = stop {
+                return Ok(Outcome::Saved(what));
             }
         }
     }
@@ -266,6 +273,7 @@ impl Session {
         }
         self.plan.console.end_line()?;
         self.plan.log.finish()?;
+        let traced = self.plan.bus_trace.finish(&mut self.machine)?;
         let status = outcome.status();
         for what in missed {
             eprintln!("mktme-emu: --savevm {what}: not saved, the run ended before");
@@ -291,6 +299,9 @@ impl Session {
         }
         if self.plan.summary {
             eprint!("{}", Summary::new(&self.machine, self.plan.log.unknown_unprinted(), self.plan.savevm.saved()));
+            if let Some(Counts { reads, writes, .. }) = traced {
+                eprintln!("  bus trace      {} reads, {} writes", grouped(reads), grouped(writes));
+            }
         }
         self.sanitize.finish(&mut self.machine, &self.plan)?;
         Ok(status)

@@ -7,7 +7,7 @@
 
 use crate::ExecFn;
 use crate::mode::Mode;
-use crate::op::{BlockHeader, Link, Op, Slots};
+use crate::op::{BlockHeader, Link, Op, Slots, Target};
 use iced_x86::Instruction;
 use mem::FramePtr;
 
@@ -167,8 +167,17 @@ impl Default for JumpCache {
 /// says nothing that the block it leads to does not confirm.
 #[derive(Default)]
 pub struct ReturnStack {
-    entries: [(u64, Option<&'static Link>); ReturnStack::ENTRIES],
+    entries: [Return; ReturnStack::ENTRIES],
     top: u8,
+}
+
+/// A call that has not returned: the linear address it is to return to, as in [`JumpCache::salt`]; what its link led to
+/// when it was made; the link.
+#[derive(Clone, Copy, Default)]
+struct Return {
+    key: u64,
+    target: Option<Target>,
+    link: Option<&'static Link>,
 }
 
 impl ReturnStack {
@@ -178,15 +187,15 @@ impl ReturnStack {
     #[inline(always)]
     pub fn push(&mut self, key: u64, link: &'static Link) {
         self.top = self.top.wrapping_add(1);
-        self.entries[usize::from(self.top) % Self::ENTRIES] = (key, Some(link));
+        self.entries[usize::from(self.top) % Self::ENTRIES] = Return { key, target: link.target(), link: Some(link) };
     }
 
-    /// A return to the linear address of `key`: the link of the call, if it was the one.
+    /// A return to the linear address of `key`: the target and the link of the call, if it was the one.
     #[inline(always)]
-    pub fn pop(&mut self, key: u64) -> Option<&'static Link> {
-        let (expected, link) = self.entries[usize::from(self.top) % Self::ENTRIES];
+    pub fn pop(&mut self, key: u64) -> (Option<Target>, Option<&'static Link>) {
+        let at = self.entries[usize::from(self.top) % Self::ENTRIES];
         self.top = self.top.wrapping_sub(1);
-        if expected == key { link } else { None }
+        if at.key == key { (at.target, at.link) } else { (None, None) }
     }
 
     /// Before blocks, and the links in them, are dropped.
@@ -230,19 +239,11 @@ impl BlockCache {
     /// Adds a block of the page in `frame`, whose lines are resident. It is parked until [`BlockCache::refresh`].
     pub fn insert(&mut self, frame: FramePtr, block: &Block, items: &[Item]) -> &'static BlockHeader {
         let start = Start::new(block.offset, block.key);
-        let at = frame.index() as usize;
-        if self.pages.len() <= at {
-            self.pages.resize_with(at + 1, || None);
-        }
-        for line in bits(block.all_lines) {
-            // What was decoded from the line while it held other bytes must not be entered with the new block's mark.
-            self.check_line(frame, line, &frame.line_bytes(line));
-        }
+        self.note_lines(frame, block.all_lines);
         let header = self.slots.push_block(block, items);
-        let page = self.pages[at].get_or_insert_with(|| Box::new(CodePage([const { None }; 64])));
+        let Some(page) = self.page_mut(frame) else { return header };
         for line in bits(block.all_lines) {
-            let code = page.0[line as usize]
-                .get_or_insert_with(|| Box::new(CodeLine { bytes: frame.line_bytes(line), blocks: Vec::new() }));
+            let Some(code) = &mut page.0[line as usize] else { continue };
             code.blocks.retain(|(other, header)| {
                 if *other == start {
                     header.kill();
@@ -252,6 +253,21 @@ impl BlockCache {
             code.blocks.push((start, header));
         }
         header
+    }
+
+    /// Notes the bytes of those lines that are resident: something was decoded from them.
+    pub fn note_lines(&mut self, frame: FramePtr, lines: u64) {
+        let at = frame.index() as usize;
+        if self.pages.len() <= at {
+            self.pages.resize_with(at + 1, || None);
+        }
+        for line in bits(lines & frame.resident()) {
+            let bytes = frame.line_bytes(line);
+            // What was decoded from the line while it held other bytes must not be entered with the new block's mark.
+            self.check_line(frame, line, &bytes);
+            let page = self.pages[at].get_or_insert_with(|| Box::new(CodePage([const { None }; 64])));
+            page.0[line as usize].get_or_insert_with(|| Box::new(CodeLine { bytes, blocks: Vec::new() }));
+        }
     }
 
     /// After lines came into use or were parked: which blocks may be entered.

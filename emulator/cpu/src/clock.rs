@@ -22,6 +22,11 @@ impl Clock {
         Clock { ips: ips.clamp(1_000, 1_000_000_000_000), skipped: 0 }
     }
 
+    /// Instructions in a second of virtual time.
+    pub fn ips(&self) -> u64 {
+        self.ips
+    }
+
     /// The time at an instruction count.
     pub fn at(&self, icount: u64) -> VirtualTime {
         let ns = if TSC_HZ.is_multiple_of(self.ips) {

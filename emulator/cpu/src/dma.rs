@@ -51,6 +51,7 @@ impl Cpu {
     /// Runs the transfers that are due, between two instructions.
     pub(crate) fn run_dma(&mut self, now: VirtualTime) {
         self.access_ip = self.next_ip;
+        self.tell_time();
         let site = Site { agent: Agent::Device, ..self.site(Operation::DmaRead) };
         self.platform.run_dma(now, &mut MasterPort { mem: &mut self.mem, site });
         self.settle();

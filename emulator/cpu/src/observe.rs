@@ -1,8 +1,11 @@
-//! What the alias sanitizer is told about accesses: where in the program they are made (design D4).
+//! What the alias sanitizer and the bus trace are told about accesses: where in the program and when they are made (design
+//! D4).
 //!
-//! Accesses on the fast path are not told; the memory side keeps lines off it that the sanitizer has to see.
+//! Accesses on the fast path are not told; the memory side keeps lines off it that the sanitizer has to see, and an access
+//! on it transfers no line.
 
 use crate::Cpu;
+use mem::bus_trace::Stamp;
 use mem::{Agent, BusAddr, KeyId, MemType, Operation, Site};
 
 impl Cpu {
@@ -26,9 +29,16 @@ impl Cpu {
     pub(crate) fn observe(&mut self, bus: BusAddr, len: usize, ty: MemType, operation: Operation) {
         let site = self.site(operation);
         let no_fill = self.no_fill();
+        self.tell_time();
         self.mem.observe(bus, len, ty, no_fill, &site);
         self.settle();
         self.stop_at_hazard();
+    }
+
+    /// Tells the bus trace, if there is one, when the line transfers that follow take place.
+    pub fn tell_time(&mut self) {
+        let icount = self.icount().wrapping_add(self.iterations);
+        self.mem.set_bus_time(Stamp { icount, skipped: self.clock.skipped });
     }
 
     /// Tells about an operation on the whole cache.

@@ -44,27 +44,36 @@ pub struct Op {
 /// others only while the block is [`BlockHeader::reachable`].
 #[repr(C)]
 pub struct Link {
-    pub block: Cell<Option<&'static BlockHeader>>,
+    target: Cell<Option<Target>>,
 }
 
-/// The successors of a terminal op, stored in the slot after it. Aligned, so that a link knows by its address which one it
-/// is.
-#[repr(C, align(32))]
+/// A block and the handler of its first op, so that the jump there does not wait for the op.
+#[derive(Clone, Copy)]
+pub struct Target {
+    pub block: &'static BlockHeader,
+    pub f: Handler,
+}
+
+/// The successors of a terminal op, stored in the slot after it.
+#[repr(C)]
 pub struct Links {
     pub taken: Link,
-    pub fall: Link,
-    /// Of a call: where the RET that matches it goes on.
-    pub returned: Link,
+    /// Where execution goes on if no branch is taken; of a call: where the RET that matches it goes on.
+    pub after: Link,
 }
 
 impl Link {
     fn new() -> Self {
-        Link { block: Cell::new(None) }
+        Link { target: Cell::new(None) }
     }
 
-    /// True for the link taken when no branch is.
-    pub fn is_fall(&self) -> bool {
-        std::ptr::from_ref(self).addr() & 31 == std::mem::offset_of!(Links, fall)
+    #[inline(always)]
+    pub fn target(&self) -> Option<Target> {
+        self.target.get()
+    }
+
+    pub fn lead_to(&self, block: &'static BlockHeader) {
+        self.target.set(Some(Target { block, f: block.first().f }));
     }
 }
 
@@ -210,11 +219,17 @@ pub fn next(cpu: &mut Cpu, op: At) {
 /// Continues at `op`.
 #[inline(always)]
 pub fn chain(cpu: &mut Cpu, op: At) {
+    chain_to(cpu, op.f, op)
+}
+
+/// Continues at `op`, whose handler is `f`.
+#[inline(always)]
+pub fn chain_to(cpu: &mut Cpu, f: Handler, op: At) {
     if cfg!(debug_assertions) {
         cpu.resume = Some(op);
         return;
     }
-    (op.f)(cpu, op)
+    f(cpu, op)
 }
 
 /// Two slots of 32 bytes: a line of the host's cache.
@@ -298,11 +313,7 @@ impl Slots {
                     Item::Op(op) => slot.cast::<Op>().write(*op),
                     Item::Frame(frame) => slot.cast::<FramePtr>().write(*frame),
                     Item::Links => {
-                        slot.cast::<Links>().write(Links {
-                            taken: Link::new(),
-                            fall: Link::new(),
-                            returned: Link::new(),
-                        });
+                        slot.cast::<Links>().write(Links { taken: Link::new(), after: Link::new() });
                     }
                 }
             }

@@ -237,7 +237,7 @@ impl Cpu {
             && let Some(link) = link
             && header.cached
         {
-            link.block.set(Some(header));
+            link.lead_to(header);
         }
         if one || self.breakpoint.is_some() || self.hazard_stops() {
             // One block at a time: without a budget left, no other is entered, linked or not.
@@ -252,9 +252,6 @@ impl Cpu {
         self.budget -= i64::from(header.insns);
         let first = header.first();
         self.enter_chain(first);
-        if let Some(link) = self.followed {
-            self.sequential |= link.is_fall();
-        }
         if self.code_modified {
             self.sequential = false;
             self.repeating = 0;
@@ -482,11 +479,14 @@ impl Cpu {
             self.scratch.clear();
             self.returns.clear();
         }
-        // So that a store into the block's own bytes ends it, as if it were kept.
-        if translated.insns > 1 {
+        // So that a store into the block's own bytes ends it, and the rest of its line can be executed after the line has
+        // left the cache, as if it were kept: where runs are cut changes nothing.
+        if frame != FramePtr::empty() {
+            self.blocks.note_lines(frame, translated.all_lines);
             for line in crate::block::bits(translated.all_lines) {
                 self.mem.set_code(frame, line);
             }
+            self.blocks.refresh(frame, translated.all_lines);
         }
         self.blocks.cold.extend(translated.cold);
         self.scratch.push_block(&block, &translated.items)

@@ -332,6 +332,15 @@ impl Cpu {
         self.next_ip = rip;
     }
 
+    /// Continues at `rip`, between runs: the host moves the processor, so that what it would have fetched next no longer
+    /// matters.
+    pub fn move_to(&mut self, rip: u64) {
+        self.set_rip(rip);
+        self.sequential = false;
+        self.repeating = 0;
+        self.followed = None;
+    }
+
     /// TSC minus virtual time: IA32_TSC_ADJUST.
     pub fn tsc_offset(&self) -> u64 {
         self.msr.tsc_adjust

@@ -3,7 +3,7 @@
 use cpu::Cpu;
 use cpu::state::TableRegister;
 use firmware::{BootCpu, EntryState, GpFault};
-use mem::{BusAddr, PhysAddr};
+use mem::PhysAddr;
 use x86::msr;
 use x86::segment::{Segment, sreg};
 
@@ -43,11 +43,13 @@ impl BootCpu for FirmwareCpu<'_> {
     }
 
     fn write_phys(&mut self, address: u64, bytes: &[u8]) {
+        self.0.tell_time();
         self.0.mem.load_image(PhysAddr(address), bytes);
     }
 
     fn read_phys(&mut self, address: u64, bytes: &mut [u8]) {
-        self.0.mem.dma_read(BusAddr(address), bytes);
+        self.0.tell_time();
+        self.0.mem.read_image(PhysAddr(address), bytes);
     }
 
     fn enter(&mut self, state: EntryState) {
@@ -68,7 +70,7 @@ impl BootCpu for FirmwareCpu<'_> {
         cpu.update_mode();
         cpu.flush_tlb(true);
         cpu.drop_shortcuts();
-        cpu.set_rip(state.rip);
+        cpu.move_to(state.rip);
     }
 
     fn port_out(&mut self, port: u16, size: u8, value: u32) {
@@ -84,6 +86,6 @@ impl BootCpu for FirmwareCpu<'_> {
     fn jump_real16(&mut self, selector: u16, offset: u16) {
         let cs = self.0.segments[sreg::CS];
         self.0.set_segment(sreg::CS, Segment { selector, base: u64::from(selector) << 4, ..cs });
-        self.0.set_rip(offset.into());
+        self.0.move_to(offset.into());
     }
 }

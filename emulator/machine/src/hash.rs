@@ -75,6 +75,9 @@ impl Machine {
                 h.0.u64(u64::from(t.props) | u64::from(t.pcid) << 16 | (t.ty as u64) << 32);
             }
         }
+        for side in [Side::Data, Side::Fetch] {
+            cpu.tlb.replacement(side).for_each(|word| h.0.u64(word));
+        }
         cpu.mem.state_hash(&mut h.0);
         self.chipset().state_hash(cpu.now(), &mut h);
         h.0.finish()

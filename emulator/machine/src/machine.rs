@@ -9,8 +9,10 @@ use cpu::run::Stop;
 use cpu::state::{Activity, Shortcuts};
 use devices::Chipset;
 use firmware::{Bios, BootInfo, Images, LoadError, MemoryMap, SetupError};
+use mem::bus_trace::{Ciphertext, Header};
 use mem::{Event, Memory};
 use std::cell::RefMut;
+use std::io::{self, Write};
 use x86::platform::{ResetKind, Signal, VirtualTime};
 use x86::tme::activate;
 
@@ -95,6 +97,27 @@ impl Machine {
         self.cpu.stop_on_hazard = on;
     }
 
+    /// Writes every line transfer between the memory controller and DRAM to `out` from now on; from before
+    /// [`power_on`](Self::power_on) on, that is everything DRAM ever holds. Changes nothing else.
+    ///
+    /// # Errors
+    /// The header of the trace cannot be written. Later errors are [`Memory::bus_trace_error`]'s.
+    pub fn trace_bus(&mut self, out: Box<dyn Write>, ciphertext: Ciphertext) -> io::Result<()> {
+        let features = self.cpu.mem.tme().features();
+        // What changes no result must not change the file either.
+        let machine = Config { fast: true, links: true, bulk_strings: true, ..self.config.clone() };
+        let header = Header {
+            ram_bytes: self.config.ram_bytes,
+            ips: self.cpu.clock.ips(),
+            tsc_hz: cpu::clock::TSC_HZ,
+            maxphyaddr: features.maxphyaddr,
+            keyid_bits_max: features.max_keyid_bits(),
+            ciphertext,
+            machine: machine.to_file(),
+        };
+        self.cpu.mem.trace_bus(out, header)
+    }
+
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -133,7 +156,7 @@ impl Machine {
                 // Shutdown leaves RIP at the instruction that started it all.
                 self.cpu.activity = Activity::Shutdown;
                 let ip = self.cpu.ip;
-                self.cpu.set_rip(ip);
+                self.cpu.move_to(ip);
                 Exit::TripleFault
             }
             Stop::Halted => Exit::Halted { interrupts: true },
@@ -176,6 +199,7 @@ impl Machine {
         self.resets += u64::from(kind != ResetKind::Init);
         let now = self.cpu.now();
         self.board.0.borrow_mut().reset(now, kind);
+        self.cpu.tell_time();
         self.cpu.mem.reset(kind);
         self.cpu.reset(kind);
     }

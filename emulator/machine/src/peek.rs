@@ -70,7 +70,7 @@ fn read(cpu: &mut Cpu, linear: u64, buf: &mut [u8], translate: impl Fn(&mut Cpu,
             break;
         }
         // What a device with the same full physical address would read: the cached copy if there is one.
-        cpu.mem.dma_read(bus, &mut buf[done..done + piece]);
+        cpu.mem.probe(bus, &mut buf[done..done + piece]);
         done += piece;
     }
     done
@@ -111,7 +111,7 @@ fn walk(cpu: &mut Cpu, root: u64, shifts: &[u32], wide: bool, linear: u64) -> Wa
     for &shift in shifts {
         let mut bytes = [0; 8];
         let at = BusAddr(table + (linear >> shift & index_mask) * size);
-        cpu.mem.dma_read(at, &mut bytes[..size as usize]);
+        cpu.mem.probe(at, &mut bytes[..size as usize]);
         let e = u64::from_le_bytes(bytes);
         if e & entry::P == 0 {
             return Walked::Hole { size: 1 << shift };

@@ -133,9 +133,8 @@ impl Cache {
             }
         }
         controller.stats.count_fill(controller.layout().keyid(place.address));
-        let plain = controller.read_line(place);
         self.pool.note_change(frame);
-        frame.0.set_line(line, &plain);
+        controller.fill(place, frame);
         frame.0.resident.set(frame.resident() | line_bit(line));
         self.pool.refresh(place.page, line);
         if self.is_off() {
@@ -276,8 +275,9 @@ impl Cache {
         if controller.events().enabled() {
             note_conflicts(controller, &work);
         }
+        controller.write_back_all(work.iter().map(|dirty| (dirty.place(), dirty.frame)));
         for dirty in &work {
-            self.pool.write_back(controller, dirty.frame, dirty.address.line_in_page());
+            self.pool.note_clean(dirty.frame, dirty.address.line_in_page());
         }
         self.work = work;
     }

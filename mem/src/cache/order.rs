@@ -18,6 +18,12 @@ pub(super) struct Dirty {
     pub(super) frame: FramePtr,
 }
 
+impl Dirty {
+    pub(super) fn place(self) -> Place {
+        Place { address: self.address, page: self.frame.0.page_index.get() }
+    }
+}
+
 /// Puts dirty lines in order.
 pub(super) struct Orderer {
     order: WbOrder,
@@ -95,7 +101,7 @@ fn sort_adversarially(controller: &Controller, lines: &mut [Dirty]) {
 
 /// Bytes of a dirty line that would be lost without its write-back.
 fn changed_bytes(controller: &Controller, dirty: Dirty) -> usize {
-    let place = Place { address: dirty.address, page: dirty.frame.0.page_index.get() };
+    let place = dirty.place();
     let (memory, _) = controller.get_line(place);
     let bytes = dirty.frame.line_bytes(place.line());
     bytes.iter().zip(&memory.0).filter(|(cached, memory)| cached != memory).count()

@@ -190,7 +190,7 @@ impl FramePool {
         if frame.dirty() & line_bit(line) == 0 {
             return;
         }
-        controller.write_back(place_of(frame, line), &frame.0.line(line));
+        controller.write_back(place_of(frame, line), frame);
         self.note_clean(frame, line);
     }
 
@@ -203,7 +203,8 @@ impl FramePool {
         self.note_clean(frame, line);
     }
 
-    fn note_clean(&self, frame: FramePtr, line: u32) {
+    /// A line was written back.
+    pub(crate) fn note_clean(&self, frame: FramePtr, line: u32) {
         self.note_change(frame);
         frame.0.dirty.set(frame.dirty() & !line_bit(line));
         self.refresh(frame.0.page_index.get(), line);

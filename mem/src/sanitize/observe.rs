@@ -56,10 +56,16 @@ impl Memory {
         watch.map(Watch::take).unwrap_or_default()
     }
 
-    /// True when accesses have to be told to [`observe`](Self::observe).
+    /// True when accesses have to be told to [`observe`](Self::observe), and their times to
+    /// [`set_bus_time`](Self::set_bus_time).
     #[inline(always)]
     pub fn observed(&self) -> bool {
-        self.observer.is_some()
+        self.observed
+    }
+
+    /// After an observer or a bus trace has come or gone.
+    pub(crate) fn note_observed(&mut self) {
+        self.observed = self.observer.is_some() || self.controller.bus.is_some();
     }
 
     fn set_observer(&mut self, change: impl FnOnce(&mut Observer)) {
@@ -68,6 +74,7 @@ impl Memory {
         let on = observer.sanitizer.is_some() || observer.watch.is_some();
         self.cache.pool.allow_all(!on);
         self.observer = on.then_some(observer);
+        self.note_observed();
     }
 
     /// Tells about an access of the guest before it is performed. Nothing happens to the memory, now or later. The KeyID of

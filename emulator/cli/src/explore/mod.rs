@@ -134,6 +134,7 @@ fn check(args: &ExploreArgs) -> Result<Vec<Policy>> {
         (matches!(run.serial, SerialSink::File(_)), "-serial file:"),
         (run.log_file.is_some(), "-D"),
         (run.dump_dram.is_some(), "--dump-dram"),
+        (run.record.bus_trace.is_some(), "--bus-trace"),
         (run.sanitizer.sanitize_json.is_some(), "--sanitize-json"),
         (run.machine_show, "--machine-show"),
         (!run.savevm.is_empty(), "--savevm"),

@@ -309,7 +309,7 @@ impl Cpu {
             }
             // The dirty bit is to be set, or the access faults, which drops the translation (SDM Vol. 3A, section
             // 4.10.4.1): the tables decide.
-            self.drop_translation(side, Translation { pcid, ..t });
+            self.drop_translation(Translation { pcid, ..t });
         }
         let t = if self.cr0 & cr0::PG == 0 { self.unpaged(linear) } else { self.walk(linear, access, privilege)? };
         if side == Side::Fetch && self.cpl != 3 && t.props & prop::G == 0 {
@@ -324,9 +324,12 @@ impl Cpu {
         Ok(t)
     }
 
-    fn drop_translation(&mut self, side: Side, t: Translation) {
+    fn drop_translation(&mut self, t: Translation) {
         let fetch_went = self.tlb.invalidate(t.vpage, t.pcid, true);
-        if side == Side::Data {
+        if self.tlb.may_have_large(t.vpage) {
+            // All pieces of the large page have gone, wherever their fast-path entries are.
+            self.fast.clear();
+        } else {
             self.fast.clear_page(t.vpage << 12);
         }
         if fetch_went {

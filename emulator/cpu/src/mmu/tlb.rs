@@ -284,6 +284,12 @@ impl Tlb {
         [&self.data, &self.fetch].into_iter().all(|b| sets(b) && ways(b)) && self.ids.of_pcid.len() == PCIDS
     }
 
+    /// Which way each set replaces next, eight sets to a word.
+    pub fn replacement(&self, side: Side) -> impl Iterator<Item = u64> {
+        let sets = self.buffer(side).oldest.chunks(8);
+        sets.map(|ways| ways.iter().fold(0, |word, way| word << 8 | u64::from(*way)))
+    }
+
     /// Live translations in table order, for the state hash and `info tlb`.
     pub fn live(&self, side: Side) -> impl Iterator<Item = &Translation> {
         let buffer = self.buffer(side);

@@ -6,7 +6,7 @@
 
 use super::{Addr, Fast, Full, Policy, Slow, fault_exit};
 use crate::lazy::Lazy;
-use crate::op::{At, BlockHeader, Handler, Link, chain};
+use crate::op::{At, BlockHeader, Handler, Link, Target, chain, chain_to};
 use crate::operand::canonical;
 use crate::state::{Cpu, slot};
 use x86::Exception;
@@ -47,25 +47,26 @@ pub fn ending<E: End>(cpu: &mut Cpu, op: At) {
     E::end(cpu, op)
 }
 
-/// Enters a block at `rip`, or asks the run loop to.
+/// Enters a block at `rip`, or asks the run loop to. `FALL`: no branch leads there.
 #[inline(always)]
-fn enter(cpu: &mut Cpu, header: &'static BlockHeader, rip: u64, link: Option<&'static Link>) {
+fn enter<const FALL: bool>(cpu: &mut Cpu, to: Target, rip: u64, link: Option<&'static Link>) {
     cpu.regs[RIP] = rip;
-    cpu.budget -= header.cost();
+    cpu.budget -= to.block.cost();
     if cpu.budget < 0 {
-        return not_entered(cpu, header, link);
+        return not_entered::<FALL>(cpu, to.block, link);
     }
-    chain(cpu, header.first())
+    chain_to(cpu, to.f, to.block.first())
 }
 
 /// Undoes what [`enter`] did.
 #[cold]
 #[inline(never)]
-fn not_entered(cpu: &mut Cpu, header: &'static BlockHeader, link: Option<&'static Link>) {
+fn not_entered<const FALL: bool>(cpu: &mut Cpu, header: &'static BlockHeader, link: Option<&'static Link>) {
     cpu.budget += header.cost();
     cpu.next_ip = cpu.regs[RIP];
     cpu.unretired = 0;
     cpu.followed = link;
+    cpu.sequential |= FALL;
 }
 
 #[inline(always)]
@@ -75,21 +76,22 @@ fn reachable(cpu: &Cpu, header: &BlockHeader, rip: u64) -> bool {
 
 /// Continues at a direct successor.
 #[inline(always)]
-fn follow<const CROSS: bool>(cpu: &mut Cpu, link: &'static Link, rip: u64) {
-    if let Some(header) = link.block.get()
-        && (!CROSS || reachable(cpu, header, rip))
+fn follow<const CROSS: bool, const FALL: bool>(cpu: &mut Cpu, link: &'static Link, rip: u64) {
+    if let Some(to) = link.target()
+        && (!CROSS || reachable(cpu, to.block, rip))
     {
-        return enter(cpu, header, rip, Some(link));
+        return enter::<FALL>(cpu, to, rip, Some(link));
     }
-    unlinked(cpu, link, rip)
+    unlinked::<FALL>(cpu, link, rip)
 }
 
 /// Asks the run loop for the block at `rip` and for the link to it.
 #[cold]
 #[inline(never)]
-fn unlinked(cpu: &mut Cpu, link: &'static Link, rip: u64) {
+fn unlinked<const FALL: bool>(cpu: &mut Cpu, link: &'static Link, rip: u64) {
     cpu.next_ip = rip;
     cpu.unretired = 0;
+    cpu.sequential |= FALL;
     cpu.followed = Some(link);
 }
 
@@ -97,7 +99,7 @@ fn unlinked(cpu: &mut Cpu, link: &'static Link, rip: u64) {
 #[inline(always)]
 fn jmp<const CROSS: bool>(cpu: &mut Cpu, op: At) {
     let rip = cpu.regs[RIP].wrapping_add(op.imm);
-    follow::<CROSS>(cpu, &op.links().taken, rip)
+    follow::<CROSS, false>(cpu, &op.links().taken, rip)
 }
 
 /// Jcc rel
@@ -105,17 +107,17 @@ fn jmp<const CROSS: bool>(cpu: &mut Cpu, op: At) {
 fn jcc<const CC: u8, const CROSS: bool>(cpu: &mut Cpu, op: At) {
     if condition::<CC>(&cpu.lazy) {
         let rip = cpu.regs[RIP].wrapping_add(op.imm);
-        return follow::<CROSS>(cpu, &op.links().taken, rip);
+        return follow::<CROSS, false>(cpu, &op.links().taken, rip);
     }
     let rip = op.next_ip(cpu);
-    follow::<CROSS>(cpu, &op.links().fall, rip)
+    follow::<CROSS, true>(cpu, &op.links().after, rip)
 }
 
 /// The end of a block that no instruction ends: the next one belongs to another block. `ip_off` is its offset, `len` is 0.
 #[inline(always)]
 fn fall<const CROSS: bool>(cpu: &mut Cpu, op: At) {
     let rip = op.ip(cpu);
-    follow::<CROSS>(cpu, &op.links().fall, rip)
+    follow::<CROSS, true>(cpu, &op.links().after, rip)
 }
 
 /// CALL rel
@@ -132,7 +134,7 @@ fn call<const CROSS: bool, P: Policy>(cpu: &mut Cpu, op: At) {
     if P::leaves(cpu) {
         return transfer(cpu, rip);
     }
-    follow::<CROSS>(cpu, &op.links().taken, rip)
+    follow::<CROSS, false>(cpu, &op.links().taken, rip)
 }
 
 #[cold]
@@ -147,7 +149,7 @@ fn jump_to(cpu: &mut Cpu, rip: u64) {
     if let Some(header) = cpu.jumps.entry(rip)
         && reachable(cpu, header, rip)
     {
-        return enter(cpu, header, rip, None);
+        return enter::<false>(cpu, Target { block: header, f: header.first().f }, rip, None);
     }
     transfer(cpu, rip)
 }
@@ -156,16 +158,16 @@ fn jump_to(cpu: &mut Cpu, rip: u64) {
 /// instruction; no event waits that it could hold up, so it ends with the entry into the next block.
 pub fn go_on(cpu: &mut Cpu, op: At) {
     let rip = op.next_ip(cpu);
-    let link = &op.links().fall;
+    let link = &op.links().after;
     let shadow = std::mem::take(&mut cpu.interrupt_shadow);
-    if let Some(header) = link.block.get()
-        && reachable(cpu, header, rip)
-        && header.cost() <= cpu.budget
+    if let Some(to) = link.target()
+        && reachable(cpu, to.block, rip)
+        && to.block.cost() <= cpu.budget
     {
-        return enter(cpu, header, rip, Some(link));
+        return enter::<true>(cpu, to, rip, Some(link));
     }
     cpu.interrupt_shadow = shadow;
-    unlinked(cpu, link, rip)
+    unlinked::<true>(cpu, link, rip)
 }
 
 /// Continues where an instruction that is no near branch has set RIP to.
@@ -176,7 +178,7 @@ pub fn arrive(cpu: &mut Cpu, _op: At) {
 /// Notes where the call at `op` is to return to.
 #[inline(always)]
 fn called(cpu: &mut Cpu, op: At, ret: u64) {
-    cpu.returns.push(ret ^ cpu.jumps.salt, &op.links().returned);
+    cpu.returns.push(ret ^ cpu.jumps.salt, &op.links().after);
 }
 
 /// Leaves the chain for the run loop, to continue at `rip`.
@@ -265,12 +267,17 @@ fn ret<P: Policy>(cpu: &mut Cpu, op: At) {
         return bad_target(cpu, op);
     }
     cpu.regs[RSP] = sp.wrapping_add(8).wrapping_add(op.imm);
-    let link = cpu.returns.pop(rip ^ cpu.jumps.salt);
+    let (target, link) = cpu.returns.pop(rip ^ cpu.jumps.salt);
     if P::leaves(cpu) {
         return transfer(cpu, rip);
     }
+    if let Some(to) = target
+        && reachable(cpu, to.block, rip)
+    {
+        return enter::<false>(cpu, to, rip, link);
+    }
     match link {
-        Some(link) => follow::<true>(cpu, link, rip),
+        Some(link) => follow::<true, false>(cpu, link, rip),
         None => jump_to(cpu, rip),
     }
 }

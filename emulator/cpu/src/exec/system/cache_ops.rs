@@ -22,6 +22,7 @@ pub(super) fn wbinvd(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
 /// WBNOINVD: the lines of all KeyIDs are written back and stay. An older processor takes its encoding, F3 0F 09, for WBINVD.
 pub(super) fn wbnoinvd(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
     require_cpl0(cpu)?;
+    cpu.observe_cache(Operation::WriteBackAll);
     cpu.mem.wbnoinvd();
     cpu.settle();
     Ok(())
