@@ -6,6 +6,7 @@ use crate::bus_trace::record::RecordArgs;
 use crate::explore::ExploreArgs;
 use crate::help;
 use crate::sanitize::SanitizeArgs;
+use crate::snapshot::SaveVm;
 use crate::value::{self, AesBackend, SerialSink, Until};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use firmware::{Exclude, TmeSetting};
@@ -231,6 +232,13 @@ pub struct RunArgs {
     /// End the run at icount:N, pc:ADDRESS or console:REGEX; may be repeated
     #[arg(long, value_name = "CONDITION", action = ArgAction::Append, help_heading = help::END)]
     pub until: Vec<Until>,
+
+    /// Save the machine's state, at the end or at=icount:N, at=time:TIME, at=console:REGEX, and go on, or end there with ,stop; may be repeated
+    #[arg(long, value_name = "FILE[,at=WHEN][,stop]", action = ArgAction::Append, help_heading = help::SNAPSHOTS)]
+    pub savevm: Vec<SaveVm>,
+    /// Start from a saved state, with its machine, instead of booting
+    #[arg(long, value_name = "FILE", help_heading = help::SNAPSHOTS)]
+    pub loadvm: Option<PathBuf>,
 
     #[command(flatten)]
     pub sanitizer: SanitizeArgs,

@@ -6,6 +6,7 @@ pub const BIOS: &str = "Memory encryption (BIOS menu)";
 pub const KNOBS: &str = "Knobs of the hardware model (docs/machine-file.md)";
 pub const CONSOLE: &str = "Console";
 pub const END: &str = "When to end";
+pub const SNAPSHOTS: &str = "Snapshots";
 pub const SANITIZER: &str = "Alias sanitizer";
 pub const REPORTS: &str = "Logs and reports";
 pub const MEASUREMENT: &str = "Measurement";
@@ -113,6 +114,8 @@ Examples:
       KeyID 0 in clear; afterwards dram.bin has what a probe on the memory bus would find.
   mktme-emu run -kernel vmlinuz -append console=ttyS0 --until 'console:Kernel panic' --until icount:5G
       Ends at a panic (exit status 12), or after five thousand million instructions (10).
+  mktme-emu run -kernel vmlinuz -append console=ttyS0 --savevm 'up.snap,at=console:login:,stop'
+      Saves the booted machine; mktme-emu run --loadvm up.snap goes on from there.
   mktme-emu run -d int,mktme -D log.txt
       Interrupts, exceptions and everything about keys go to log.txt.
 
@@ -128,12 +131,13 @@ Exit statuses:
    4  triple fault (registers on standard error)
    6  halted, and nothing can wake the processor (registers on standard error)
    8  the guest reset the machine, with -no-reboot
-  10  --until icount: or pc:
+  10  --until icount: or pc:, or --savevm with ,stop
   12  --until console:
   14  the host failed, for example a full disk
   16  SIGINT, SIGTERM or SIGHUP
   18  the guest ended well, but its --input script was not finished
   20  --sanitize=stop: the guest broke a rule for KeyIDs
+  22  the guest ended well, but before a snapshot that --savevm asks for
   (v << 1) | 1, always odd: the guest wrote v, other than 10H, to port F4H
 
 The serial port goes to standard output, port E9H (debug console) and everything else to standard error; --state-hash \

@@ -1,5 +1,6 @@
 //! The screen of figures at the end.
 
+use crate::snapshot::Saved;
 use machine::Machine;
 use mem::KeyStats;
 use rustix::time::{ClockId, clock_gettime};
@@ -31,23 +32,25 @@ pub struct Summary {
     /// Bytes of DRAM that have ever been written.
     dram_bytes: u64,
     unknown: Vec<String>,
+    saved: Vec<Saved>,
 }
 
 impl Summary {
-    pub fn new(machine: &Machine, resets: u64, unknown: &[String]) -> Summary {
+    pub fn new(machine: &Machine, unknown: &[String], saved: &[Saved]) -> Summary {
         let stats = machine.cpu.mem.stats();
         let traffic = |(_, key): &(usize, KeyStats)| *key != KeyStats::default();
         Summary {
             instructions: machine.cpu.icount(),
             cpu_seconds: cpu_seconds(),
             virtual_seconds: machine.cpu.now().0 as f64 / 1e9,
-            resets,
+            resets: machine.resets(),
             keys: stats.per_key().iter().copied().enumerate().filter(traffic).collect(),
             encrypted: stats.bytes_encrypted,
             decrypted: stats.bytes_decrypted,
             peak_kib: peak_kib("self"),
             dram_bytes: machine.cpu.mem.dram().allocated_bytes(),
             unknown: unknown.to_vec(),
+            saved: saved.to_vec(),
         }
     }
 }
@@ -120,6 +123,10 @@ impl fmt::Display for Summary {
         if !rest.is_empty() {
             let (fills, backs) = rest.iter().fold((0, 0), |(a, b), (_, k)| (a + k.fills, b + k.write_backs));
             writeln!(f, "    {:<12} {:>16}  {:>18}", format!("{} more", rest.len()), grouped(fills), grouped(backs))?;
+        }
+        for Saved { path, icount, bytes } in &self.saved {
+            let (icount, mib) = (grouped(*icount), bytes.div_ceil(1 << 20));
+            writeln!(f, "  saved          {} at instruction {icount}, {mib} MiB", path.display())?;
         }
         if let Some((first, rest)) = self.unknown.split_first() {
             writeln!(f, "  not modelled   {first}")?;

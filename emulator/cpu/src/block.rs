@@ -293,6 +293,18 @@ impl BlockCache {
         }
     }
 
+    /// Puts a fetched line in place of what was decoded from it.
+    pub fn put_line(&mut self, frame: FramePtr, line: u32, bytes: &[u8; 64]) {
+        if self.check_line(frame, line, bytes) != LineCheck::Same {
+            let at = frame.index() as usize;
+            if self.pages.len() <= at {
+                self.pages.resize_with(at + 1, || None);
+            }
+            let page = self.pages[at].get_or_insert_with(|| Box::new(CodePage([const { None }; 64])));
+            page.0[line as usize & 63] = Some(Box::new(CodeLine { bytes: *bytes, blocks: Vec::new() }));
+        }
+    }
+
     /// What was decoded from a line.
     pub fn line_bytes(&self, frame: FramePtr, line: u32) -> Option<&[u8; 64]> {
         self.line(frame, line).map(|code| &code.bytes)

@@ -291,7 +291,7 @@ impl Cpu {
     /// The block at `rip`, of at most `budget` instructions, with its lines fetched.
     fn find(&mut self, rip: u64, budget: u64) -> Result<&'static BlockHeader, Exception> {
         let linear = self.code_address(rip)?;
-        let same_line = self.repeating != 0 || self.sequential && linear.wrapping_sub(1) >> 6 == linear >> 6;
+        let same_line = self.goes_on_at(linear);
         if let Some(header) = self.known(rip, linear)
             && (header.enterable() || same_line && header.is_live_in_one_line())
             && u64::from(header.insns) <= budget
@@ -371,6 +371,16 @@ impl Cpu {
             header.generation.set(self.blocks.link_generation);
             self.jumps.insert(rip, header);
         }
+    }
+
+    /// The linear address of the next instruction, if it goes on in a line that was fetched for the last one.
+    pub(crate) fn continued_at(&self) -> Option<u64> {
+        let linear = self.code_address(self.next_ip).ok()?;
+        self.goes_on_at(linear).then_some(linear)
+    }
+
+    fn goes_on_at(&self, linear: u64) -> bool {
+        self.repeating != 0 || self.sequential && linear.wrapping_sub(1) >> 6 == linear >> 6
     }
 
     /// Linear address of the instruction at `rip`, with the checks of a transfer that comes from an interrupt or a return.
