@@ -132,7 +132,10 @@ fn a_new_block_that_runs_into_a_line_does_not_revive_what_was_decoded_from_its_o
         assert_eq!(guest.call(CODE + 0x40), 1);
         // The line leaves the cache, and its cells change without anybody being told.
         guest.cpu.flush_line(CODE + 0x40, FlushKind::Clflush).expect("mapped");
-        guest.cpu.mem.load_image(mem::PhysAddr(CODE + 0x40), &[&mov_eax(2)[..], &[HLT]].concat());
+        let line = mem::PhysAddr(CODE + 0x40).line();
+        let mut cells = guest.cpu.mem.dram_read_raw(line);
+        cells.0[..5].copy_from_slice(&mov_eax(2));
+        guest.cpu.mem.dram_write_raw(line, &cells);
         // A load brings it back, which compares no code; then a block of the line before goes on into it.
         guest.cpu.read_u8(CODE + 0x40).expect("mapped");
         assert_eq!(guest.call(CODE + 0x3F), 2);
