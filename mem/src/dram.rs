@@ -56,6 +56,11 @@ impl Dram {
         (self.pages.iter().filter(|page| page.get().is_some()).count() * PAGE_BYTES) as u64
     }
 
+    /// True when the page was ever written.
+    pub(crate) fn exists(&self, page: u32) -> bool {
+        self.pages[page as usize].get().is_some()
+    }
+
     /// Line `line` of page number `page`, both in range.
     #[inline]
     pub(crate) fn read(&self, page: u32, line: u32) -> CipherLine {

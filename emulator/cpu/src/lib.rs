@@ -22,9 +22,11 @@ pub mod reset;
 pub mod run;
 pub mod state;
 pub mod trace;
+mod traps;
 pub mod translate;
 
 pub use state::Cpu;
+pub use traps::Traps;
 
 use iced_x86::Instruction;
 use x86::Exception;
