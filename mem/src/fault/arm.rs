@@ -277,6 +277,11 @@ impl Memory {
         }
     }
 
+    /// True while a KeyID wire is stuck.
+    pub fn has_stuck_wires(&self) -> bool {
+        self.controller.wires.is_some()
+    }
+
     /// Disarms everything, and gives the undisturbed path back its speed.
     pub fn disarm(&mut self) {
         self.cache.expose_all(&mut self.controller);

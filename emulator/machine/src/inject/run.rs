@@ -114,9 +114,13 @@ impl Machine {
     /// Disarms everything; what lasted ends.
     pub fn disarm(&mut self) {
         if self.injections.take().is_some() {
+            let wired = self.cpu.mem.has_stuck_wires();
             self.cpu.mem.disarm();
             self.cpu.set_traps(Vec::new());
-            self.cpu.refetch();
+            self.board().watch_markers(false);
+            if wired {
+                self.cpu.refetch();
+            }
         }
     }
 
