@@ -154,7 +154,8 @@ fn start(config: Config) -> Machine {
 }
 
 fn arm(machine: &mut Machine, specs: &[&str]) {
-    let specs: Vec<FaultSpec> = specs.iter().map(|text| text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))).collect();
+    let specs: Vec<FaultSpec> =
+        specs.iter().map(|text| text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))).collect();
     machine.arm(&specs, Limits::default()).unwrap_or_else(|(_, e)| panic!("{e}"));
 }
 
@@ -301,7 +302,9 @@ fn faults_of_the_bus_the_tweak_the_cache_and_the_cells_are_what_they_are() {
     // Stuck at both values: one of them is what the bit would not have been.
     let stuck: Vec<usize> = ["0", "1"]
         .into_iter()
-        .map(|value| wrong_blocks(&mut run(&[&format!("dram-stuck {line} bit=300 value={value} at=marker:1")]), SECOND).len())
+        .map(|value| {
+            wrong_blocks(&mut run(&[&format!("dram-stuck {line} bit=300 value={value} at=marker:1")]), SECOND).len()
+        })
         .collect();
     assert_eq!(stuck.iter().sum::<usize>(), 1);
     let mut sometimes = run(&[&format!("dram-intermittent {line} bit=300 rate=1 at=marker:3")]);
@@ -451,13 +454,21 @@ fn what_cannot_fire_is_refused_with_what_would_be_accepted() {
     let uncached = Config { cache: CacheModel::Off, ..Config::default() };
     let default = Config::default;
     for (config, text, part) in [
-        (default(), "dram-flip line=0x4000000 bit=1 at=icount:1", "line 0x4000000 is not in RAM; accepted: lines 0x0 to 0x3ffffc0"),
+        (
+            default(),
+            "dram-flip line=0x4000000 bit=1 at=icount:1",
+            "line 0x4000000 is not in RAM; accepted: lines 0x0 to 0x3ffffc0",
+        ),
         (default(), "splice line=0 from=0x4000000 at=icount:1", "is not in RAM"),
         (default(), "dram-flip line=0 bit=1 at=icount:1000", "is not before the end of the run, --until icount:1000"),
         (default(), "dram-flip line=0 bit=1 at=random:5..2000", "is not before the end"),
         (default(), "dram-flip line=0 bit=1 at=pc:main", "nothing is known of `main`"),
         (default(), "dram-flip line=0 bit=1 at=phys-read:0x4000000", "is not in RAM"),
-        (default(), "dram-flip line=0 bit=1 at=fill:0,keyid=64", "KeyID 64 is beyond the key table of this machine; accepted: 0 to 63"),
+        (
+            default(),
+            "dram-flip line=0 bit=1 at=fill:0,keyid=64",
+            "KeyID 64 is beyond the key table of this machine; accepted: 0 to 63",
+        ),
         (default(), "key-flip keyid=64 field=k1 bit=0 at=icount:1", "accepted: 0 to 63"),
         (default(), "key-flip keyid=1 field=k1 bit=0 package=1 at=icount:1", "package 1; accepted: 0 to 0"),
         (default(), "keyid-wire bit=6 value=1 at=icount:1", "this machine has 6 of them"),
@@ -494,8 +505,16 @@ fn every_cache_model_takes_faults_of_dram_and_keys() {
 #[test]
 fn the_summary_says_what_became_of_each_fault() {
     let run = emu([
-        "run", "-m", "64M", "--quiet-bios", "--inject", "dram-flip line=0x3000000 bit=1 at=icount:1.5e3", "--inject",
-        "write-back-drop line=0x3000000 at=icount:10", "-inject", "gpr-flip reg=rax bit=0 at=wrmsr:0x12345678",
+        "run",
+        "-m",
+        "64M",
+        "--quiet-bios",
+        "--inject",
+        "dram-flip line=0x3000000 bit=1 at=icount:1.5e3",
+        "--inject",
+        "write-back-drop line=0x3000000 at=icount:10",
+        "-inject",
+        "gpr-flip reg=rax bit=0 at=wrmsr:0x12345678",
     ]);
     assert_eq!(run.status, 0, "{}", run.stderr);
     for line in [
@@ -507,7 +526,10 @@ fn the_summary_says_what_became_of_each_fault() {
         assert!(run.stderr.contains(line), "{line}: {}", run.stderr);
     }
     for (option, part) in [
-        ("dram-flip line=0x8000000 bit=1 at=icount:1", "mktme-emu: --inject dram-flip line=0x8000000 bit=1 at=icount:1: line 0x8000000 is not in RAM"),
+        (
+            "dram-flip line=0x8000000 bit=1 at=icount:1",
+            "mktme-emu: --inject dram-flip line=0x8000000 bit=1 at=icount:1: line 0x8000000 is not in RAM",
+        ),
         ("dram-flip line=0 bit=1 at=pc:no_such", "nothing is known of the symbol `no_such`"),
         ("nonsense", "unknown target `nonsense`"),
     ] {

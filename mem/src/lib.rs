@@ -38,9 +38,8 @@ pub use dram::Dram;
 pub use event::{Event, Events};
 pub use fast::{FAST_ENTRIES, FastTable, Slot, deny};
 pub use fault::{
-    injection_number, 
-    Accessed, Bits, Disturbance, Effect, Faults, LINE_BITS, LateWriteBack, Moment, Occasion, Report, Reported, TweakFault,
-    Way, WritebackAction, WritebackFilter,
+    Accessed, Bits, Disturbance, Effect, Faults, LINE_BITS, LateWriteBack, Moment, Occasion, Report, Reported,
+    TweakFault, Way, WritebackAction, WritebackFilter, injection_number,
 };
 pub use frame::FramePtr;
 pub use hash::StateHasher;

@@ -50,9 +50,9 @@ impl Inject {
             let mut moved = false;
             for spec in &mut self.specs {
                 let resolved = spec.resolve(|name| {
-                    let (address, linux) = symbols.linked_address(name).or_else(|| {
-                        image.as_ref().and_then(|file| Some((file.table.address(name)?, file.linux)))
-                    })?;
+                    let (address, linux) = symbols
+                        .linked_address(name)
+                        .or_else(|| image.as_ref().and_then(|file| Some((file.table.address(name)?, file.linux))))?;
                     moved |= linux && slides;
                     Some(address)
                 });

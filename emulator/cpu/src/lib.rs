@@ -22,8 +22,8 @@ pub mod reset;
 pub mod run;
 pub mod state;
 pub mod trace;
-mod traps;
 pub mod translate;
+mod traps;
 
 pub use state::Cpu;
 pub use traps::Traps;

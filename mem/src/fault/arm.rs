@@ -2,6 +2,7 @@
 
 use super::disturb::{Accessed, Disturbance, Effect, LateWriteBack, Occasion, Report, Reported};
 use super::inject::{Injector, LineEvent};
+use crate::CipherLine;
 use crate::addr::{BusAddr, KeyId, LINE_BYTES, LineAddr, PAGE_BYTES};
 use crate::controller::{Controller, Place};
 use crate::event::Event;
@@ -9,7 +10,6 @@ use crate::frame::FramePtr;
 use crate::memory::Memory;
 use crate::rate::below;
 use crate::tme::{EntropyStep, EntropyStream, injection_generator};
-use crate::CipherLine;
 
 impl Controller {
     /// True when a transfer of one of these lines needs a look.
@@ -296,7 +296,9 @@ impl Memory {
             if let Disturbance::Cache { line, keyid, bits } = disturbance {
                 let address = self.layout().join(line.start(), keyid);
                 let place = self.controller.place_beyond_wires(address).filter(|_| !self.cache.is_off());
-                let Some((place, frame)) = place.and_then(|place| Some((place, self.cache.hit(place)?))) else { continue };
+                let Some((place, frame)) = place.and_then(|place| Some((place, self.cache.hit(place)?))) else {
+                    continue;
+                };
                 let mut bytes = frame.0.line(place.line());
                 bits.flip(&mut bytes.0);
                 frame.0.set_line(place.line(), &bytes);
@@ -341,12 +343,13 @@ impl Memory {
         }
     }
 
-    /// True when accesses have to be told to [`note_access`](Self::note_access).
+    /// True when an access to an address has to be told to [`note_access`](Self::note_access). `linear`: that of the page
+    /// walker's is its physical one.
     #[inline(always)]
-    pub fn watches_accesses(&self) -> bool {
+    pub fn awaits_access(&self, linear: u64, bus: BusAddr) -> bool {
         match &self.controller.injector {
             None => false,
-            Some(injector) => injector.watches_accesses,
+            Some(injector) => injector.may_await(linear, bus.0),
         }
     }
 

@@ -194,10 +194,6 @@ impl Occasion {
             _ => None,
         }
     }
-
-    pub(super) fn is_access(&self) -> bool {
-        matches!(self, Self::Linear { .. } | Self::Physical { .. })
-    }
 }
 
 /// What happens on an occasion.
@@ -254,4 +250,3 @@ pub struct Accessed {
 
 /// Cells taken from a line.
 pub(super) type Captured = (usize, CipherLine);
-

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 
 use super::disturb::{Captured, Disturbance, Effect, LateWriteBack, Moment, Occasion, Report, Reported};
 use super::{Direction, Transfer};
-use crate::addr::{KeyId, LINE_SHIFT, LINES_PER_PAGE, LineAddr};
+use crate::addr::{KeyId, LINE_SHIFT, LINES_PER_PAGE, LineAddr, PAGE_SHIFT};
 use crate::controller::Place;
 use crate::hash::StateHasher;
 use crate::tme::injection_generator;
@@ -70,8 +70,9 @@ pub(crate) struct Injector {
     lines: Vec<LineAddr>,
     /// A lasting fault is about every transfer.
     everywhere: bool,
-    /// Somebody waits for an access of the processor.
-    pub(crate) watches_accesses: bool,
+    /// Pages with awaited accesses, by linear and by physical address: bit `n` for pages whose number is `n` modulo 64.
+    linear_pages: u64,
+    physical_pages: u64,
 }
 
 impl Injector {
@@ -87,7 +88,8 @@ impl Injector {
             stamped: 0,
             lines: Vec::new(),
             everywhere: false,
-            watches_accesses: false,
+            linear_pages: 0,
+            physical_pages: 0,
         }
     }
 
@@ -102,10 +104,24 @@ impl Injector {
         self.lines = waiting.chain(active).collect();
         self.lines.sort_unstable();
         self.lines.dedup();
-        self.everywhere = self.active.iter().any(|active| {
-            matches!(active.disturbance, Disturbance::Alias { .. } | Disturbance::Tweak { .. })
-        });
-        self.watches_accesses = self.waiting.iter().any(|waiting| waiting.occasion.is_access());
+        self.everywhere = self
+            .active
+            .iter()
+            .any(|active| matches!(active.disturbance, Disturbance::Alias { .. } | Disturbance::Tweak { .. }));
+        (self.linear_pages, self.physical_pages) = (0, 0);
+        for waiting in &self.waiting {
+            match waiting.occasion {
+                Occasion::Linear { address, .. } => self.linear_pages |= page_bit(address),
+                Occasion::Physical { address, .. } => self.physical_pages |= page_bit(address),
+                _ => {}
+            }
+        }
+    }
+
+    /// False for most accesses that nobody waits for. KeyID bits of `bus` do not matter.
+    #[inline(always)]
+    pub(crate) fn may_await(&self, linear: u64, bus: u64) -> bool {
+        self.linear_pages & page_bit(linear) | self.physical_pages & page_bit(bus) != 0
     }
 
     /// True when a transfer of one of `count` lines from `first` on needs a look.
@@ -183,8 +199,8 @@ impl Injector {
     /// True when accesses in the page have to be told one by one.
     pub(crate) fn watches_page(&self, linear: u64, physical: u64) -> bool {
         self.waiting.iter().any(|waiting| match waiting.occasion {
-            Occasion::Linear { address, .. } => address >> 12 == linear >> 12,
-            Occasion::Physical { address, .. } => address >> 12 == physical >> 12,
+            Occasion::Linear { address, .. } => address >> PAGE_SHIFT == linear >> PAGE_SHIFT,
+            Occasion::Physical { address, .. } => address >> PAGE_SHIFT == physical >> PAGE_SHIFT,
             _ => false,
         })
     }
@@ -226,11 +242,7 @@ impl Injector {
     }
 
     /// Asks every lasting fault whether it has an effect now; the effect itself is the caller's, by the disturbance.
-    fn each(
-        &mut self,
-        keyid: Option<KeyId>,
-        mut effect: impl FnMut(&Disturbance, &mut ChaCha20Rng) -> bool,
-    ) {
+    fn each(&mut self, keyid: Option<KeyId>, mut effect: impl FnMut(&Disturbance, &mut ChaCha20Rng) -> bool) {
         let mut gone = false;
         for at in 0..self.active.len() {
             let active = &mut self.active[at];
@@ -386,6 +398,11 @@ impl Injector {
             (held.place.address.0, held.line.0, held.due).hash(&mut adapter);
         }
     }
+}
+
+#[inline(always)]
+fn page_bit(address: u64) -> u64 {
+    1 << (address >> PAGE_SHIFT & 63)
 }
 
 /// [`StateHasher`] as the standard library's trait.

@@ -211,7 +211,7 @@ impl Cpu {
         if self.mem.observed() {
             self.observe(bus, buf.len(), t.ty, Operation::Load);
         }
-        if self.mem.watches_accesses() {
+        if self.mem.awaits_access(linear, bus) {
             self.mem.note_access(&Accessed { linear: Some(linear), bus, len: buf.len(), write: false });
         }
         let no_fill = self.no_fill();
@@ -239,7 +239,7 @@ impl Cpu {
             let operation = if nontemporal { Operation::NonTemporalStore } else { Operation::Store };
             self.observe(bus, bytes.len(), t.ty, operation);
         }
-        if self.mem.watches_accesses() {
+        if self.mem.awaits_access(linear, bus) {
             self.mem.note_access(&Accessed { linear: Some(linear), bus, len: bytes.len(), write: true });
         }
         if nontemporal {
@@ -361,7 +361,8 @@ impl Cpu {
         if privilege == Privilege::System {
             return;
         }
-        if self.mem.watches_accesses() && self.mem.watches_page(linear, BusAddr(t.bus_page)) {
+        let page = BusAddr(t.bus_page);
+        if self.mem.awaits_access(linear, page) && self.mem.watches_page(linear, page) {
             return;
         }
         let (w, u, d) = (t.props & prop::W != 0, t.props & prop::U != 0, t.props & prop::D != 0);

@@ -229,7 +229,7 @@ impl Cpu {
         if self.mem.observed() {
             self.observe(bus, size as usize, ty, Operation::PageWalk);
         }
-        if self.mem.watches_accesses() {
+        if self.mem.awaits_access(at, bus) {
             self.mem.note_access(&Accessed { linear: None, bus, len: size as usize, write: false });
         }
         let no_fill = self.no_fill();
@@ -253,7 +253,7 @@ impl Cpu {
                 if self.mem.observed() {
                     self.observe(BusAddr(at), size as usize, ty, Operation::PageWalkUpdate);
                 }
-                if self.mem.watches_accesses() {
+                if self.mem.awaits_access(at, BusAddr(at)) {
                     let bus = BusAddr(at);
                     self.mem.note_access(&Accessed { linear: None, bus, len: size as usize, write: true });
                 }

@@ -52,7 +52,10 @@ pub fn check(spec: &FaultSpec, machine: &Machine, limits: Limits) -> Result<()> 
             if let (Trigger::Icount(since), Trigger::Icount(at)) = (since, &spec.at)
                 && since >= at
             {
-                return refuse(format_args!("replay: since=icount:{since} is not before at=icount:{at}"), "an earlier since=");
+                return refuse(
+                    format_args!("replay: since=icount:{since} is not before at=icount:{at}"),
+                    "an earlier since=",
+                );
             }
         }
         Target::Gpr { .. } | Target::Rip { .. } => {}
@@ -121,7 +124,9 @@ fn wire(bit: u8, machine: &Machine) -> Result<()> {
     match if unlocked { tme.features().max_keyid_bits() } else { tme.keyid_bits() } {
         0 => refuse("this machine has no KeyID bits", "a profile with MKTME, and --tme on"),
         bits if bit < bits => Ok(()),
-        bits => refuse(format_args!("KeyID bit {bit}: this machine has {bits} of them"), format_args!("0 to {}", bits - 1)),
+        bits => {
+            refuse(format_args!("KeyID bit {bit}: this machine has {bits} of them"), format_args!("0 to {}", bits - 1))
+        }
     }
 }
 
@@ -215,12 +220,11 @@ fn trigger(trigger: &Trigger, machine: &Machine, limits: Limits) -> Result<()> {
         Trigger::Icount(n) => behind(*n),
         Trigger::Random { to, .. } => behind(to - 1),
         Trigger::Pc { place: CodeAddress::Linear(_), .. } | Trigger::Wrmsr { .. } | Trigger::Marker { .. } => Ok(()),
-        Trigger::Pc { place: CodeAddress::Symbol(name), .. } => {
-            refuse(format_args!("{trigger}: nothing is known of `{name}`"), "a symbol of --symbols or -kernel, or an address")
-        }
-        Trigger::Access { physical: true, address, .. } => {
-            line(LineAddr(address >> 6), machine)
-        }
+        Trigger::Pc { place: CodeAddress::Symbol(name), .. } => refuse(
+            format_args!("{trigger}: nothing is known of `{name}`"),
+            "a symbol of --symbols or -kernel, or an address",
+        ),
+        Trigger::Access { physical: true, address, .. } => line(LineAddr(address >> 6), machine),
         Trigger::Access { .. } => Ok(()),
         Trigger::Line { line: at, keyid: of, .. } => {
             line(*at, machine)?;

@@ -13,7 +13,7 @@ mod tests;
 mod text;
 
 pub use check::{Cannot, Limits};
-pub use run::{Injection, Outcome};
 pub(crate) use run::Injections;
+pub use run::{Injection, Outcome};
 pub use spec::{CodeAddress, FaultSpec, Lasts, LineEvent, Target, Trigger};
 pub use text::{GRAMMAR, SpecError};

@@ -2,7 +2,7 @@
 
 use super::spec::{CodeAddress, FaultSpec, Lasts, LineEvent, Target, Trigger};
 use super::text::number;
-use mem::{Bits, Disturbance, KeyField, KeyId, LineAddr, LateWriteBack, Rate, Way};
+use mem::{Bits, Disturbance, KeyField, KeyId, LateWriteBack, LineAddr, Rate, Way};
 
 /// A generator of test cases: xorshift64*.
 struct Cases(u64);
@@ -115,11 +115,9 @@ impl Cases {
             3 => Target::Flags { bit: self.below(64) as u8 },
             4 => Target::Msr { msr: self.below(1 << 32) as u32, bit: self.below(64) as u8 },
             5 => Target::Tlb { address: self.below(u64::MAX), bit: self.below(15) as u8 },
-            6 => Target::Pte {
-                address: self.below(u64::MAX),
-                level: 1 + self.below(4) as u8,
-                bit: self.below(64) as u8,
-            },
+            6 => {
+                Target::Pte { address: self.below(u64::MAX), level: 1 + self.below(4) as u8, bit: self.below(64) as u8 }
+            }
             _ => Target::Memory(self.disturbance()),
         };
         let lasts = self.maybe(|c| match c.below(3) {
@@ -145,10 +143,19 @@ fn every_fault_is_read_back_as_it_was_written() {
 
 #[test]
 fn numbers_are_whole_in_every_notation() {
-    for (text, value) in [("0", 0), ("0x1F", 31), ("1.2e9", 1_200_000_000), ("3M", 3_000_000), ("1.5k", 1500), ("2e0", 2), ("1.50e1", 15)] {
+    for (text, value) in [
+        ("0", 0),
+        ("0x1F", 31),
+        ("1.2e9", 1_200_000_000),
+        ("3M", 3_000_000),
+        ("1.5k", 1500),
+        ("2e0", 2),
+        ("1.50e1", 15),
+    ] {
         assert_eq!(number(text), Some(value), "{text}");
     }
-    for text in ["", "-1", "+1", "0x", "0xG", "1.5", "1.25e1", "1e20", "e5", "1e", ".5e1", "1e+5", "é", "K", "1.2.3e5"] {
+    for text in ["", "-1", "+1", "0x", "0xG", "1.5", "1.25e1", "1e20", "e5", "1e", ".5e1", "1e+5", "é", "K", "1.2.3e5"]
+    {
         assert_eq!(number(text), None, "{text}");
     }
 }
@@ -159,7 +166,10 @@ fn what_is_wrong_is_told_with_what_is_accepted() {
         ("", "nothing is given"),
         ("dram line=0 at=icount:1", "unknown target `dram`; accepted: dram-flip, "),
         ("dram-flip line=0 bit=1", "at= is missing; accepted: line=, bit=, at=, [for=]"),
-        ("dram-flip line=0x10 bit=1 at=icount:1", "line=0x10; accepted: the physical address of a line, a multiple of 64"),
+        (
+            "dram-flip line=0x10 bit=1 at=icount:1",
+            "line=0x10; accepted: the physical address of a line, a multiple of 64",
+        ),
         ("dram-flip line=0 bit=512 at=icount:1", "bit=512; accepted: bits of a line, 0 to 511"),
         ("dram-flip line=0 bit= at=icount:1", "bit=; accepted"),
         ("dram-flip line=0 bit=1 bit=2 at=icount:1", "bit= is given twice"),

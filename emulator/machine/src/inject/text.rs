@@ -129,10 +129,13 @@ impl<'a> Keys<'a> {
 
     fn bits(&self) -> Result<Bits> {
         let text = self.text("bit")?;
-        let bits: Option<Vec<u16>> = text.split(',').map(|bit| number(bit).and_then(|n| u16::try_from(n).ok())).collect();
+        let bits: Option<Vec<u16>> =
+            text.split(',').map(|bit| number(bit).and_then(|n| u16::try_from(n).ok())).collect();
         match bits.and_then(Bits::new) {
             Some(bits) => Ok(bits),
-            None => self.refuse("bit", text, format_args!("bits of a line, 0 to {}, separated by commas", LINE_BITS - 1)),
+            None => {
+                self.refuse("bit", text, format_args!("bits of a line, 0 to {}, separated by commas", LINE_BITS - 1))
+            }
         }
     }
 
@@ -240,13 +243,10 @@ fn lasts(keys: &Keys<'_>) -> Result<Option<Lasts>> {
 }
 
 fn parse_target(keys: &Keys<'_>) -> Result<Target> {
-    let write_back =
-        |how| Ok(Disturbance::WriteBack { line: keys.line("line")?, keyid: keys.any_keyid()?, how });
+    let write_back = |how| Ok(Disturbance::WriteBack { line: keys.line("line")?, keyid: keys.any_keyid()?, how });
     let disturbance = match keys.target {
         "dram-flip" => Disturbance::Flip { line: keys.line("line")?, bits: keys.bits()? },
-        "dram-stuck" => {
-            Disturbance::Stuck { line: keys.line("line")?, bits: keys.bits()?, value: keys.value()? }
-        }
+        "dram-stuck" => Disturbance::Stuck { line: keys.line("line")?, bits: keys.bits()?, value: keys.value()? },
         "dram-intermittent" => {
             Disturbance::Intermittent { line: keys.line("line")?, bits: keys.bits()?, rate: keys.rate()? }
         }
@@ -262,7 +262,9 @@ fn parse_target(keys: &Keys<'_>) -> Result<Target> {
             let of = |key| keys.optional(key).map_or(Ok(0), |_| keys.number(key));
             let (xor, ignore) = (of("xor")?, of("ignore")?);
             if xor | ignore == 0 {
-                return error("tweak: changes nothing; accepted: xor=MASK, ignore=MASK or both, not 0 (bits of the line number)");
+                return error(
+                    "tweak: changes nothing; accepted: xor=MASK, ignore=MASK or both, not 0 (bits of the line number)",
+                );
             }
             Disturbance::Tweak { xor, ignore, way: keys.way()? }
         }
