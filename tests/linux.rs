@@ -143,6 +143,23 @@ fn no_shortcut_of_the_host_changes_a_state() {
     }
 }
 
+/// A difference can heal, since flushes leave no trace of what was dropped: the state is compared on the way as well.
+#[test]
+fn no_shortcut_of_the_host_changes_a_state_on_the_way() {
+    let Some(kit) = kit() else { return };
+    for until in ["icount:100K", "icount:1M", "icount:5M", "icount:20M", "icount:60M"] {
+        let state = |options: &[&str]| {
+            let run = boot(kit, "", &[&["--state-hash", "--until", until], options].concat());
+            assert_eq!(run.status, 10, "{}", run.stderr);
+            run.state()
+        };
+        let with = state(&[]);
+        for without in ["--fast-path", "--links", "--bulk-strings"] {
+            assert_eq!(with, state(&[without, "off"]), "{without} off, {until}");
+        }
+    }
+}
+
 /// Instructions of the short boot: decompression, early memory set-up and the first drivers.
 const SHORT_BOOT: &str = "icount:150M";
 

@@ -11,10 +11,10 @@ use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 
 /// Modules whose functions with the signature of a handler are checked, and what in them is not a handler.
 const MODULES: [&str; 4] = ["int::branch", "int::fuse", "int::mov", "cold"];
-const NOT_HANDLERS: [&str; 12] = [
+const NOT_HANDLERS: [&str; 13] = [
     "::add_",
     "::fused",
-    "PAIRS",
+    "FUSIONS",
     "_handler",
     "not_entered",
     "unlinked",
@@ -24,10 +24,11 @@ const NOT_HANDLERS: [&str; 12] = [
     "cold::exec",
     "cold::lookup",
     "cold::undefined",
+    "fuse::entry",
 ];
 
 fn is_handler(name: &str) -> bool {
-    // The handler of a step is an instance of `run`, that of a pair of steps one of `fuse::pair` or `fuse::ending`.
+    // The handler of a step is an instance of `run`, that of several one of those in `fuse`.
     let in_modules = name == "cpu::exec::int::run"
         || name.starts_with("cpu::exec::int::run::")
         || MODULES.iter().any(|m| name.starts_with(&format!("cpu::exec::{m}::")));

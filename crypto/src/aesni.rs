@@ -16,6 +16,7 @@ use std::arch::x86_64::{
 
 use zeroize::Zeroize;
 
+use crate::backend::Backend;
 use crate::direction::Direction;
 use crate::line::LINE_BYTES;
 use crate::run::LineRun;
@@ -44,7 +45,7 @@ type Blocks = [__m128i; BLOCKS_PER_LINE];
 
 /// True when the host has AES-NI.
 pub(crate) fn is_available() -> bool {
-    is_x86_feature_detected!("aes")
+    Backend::AesNi.is_available()
 }
 
 /// The schedules of one key pair, `N` round keys each, in the order in which the rounds use them.

@@ -19,6 +19,38 @@ pub enum Backend {
     Vaes512,
 }
 
+/// The instructions that backends are made of, as far as a processor may lack them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Features {
+    /// CPUID.01H:ECX.AESNI\[25\].
+    pub aes: bool,
+    /// CPUID.(EAX=07H,ECX=0):EBX.AVX2\[5\], and YMM registers in use by the operating system.
+    pub avx2: bool,
+    /// CPUID.(EAX=07H,ECX=0):EBX.AVX512F\[16\], and ZMM registers in use by the operating system.
+    pub avx512f: bool,
+    /// CPUID.(EAX=07H,ECX=0):ECX.VAES\[9\].
+    pub vaes: bool,
+}
+
+impl Features {
+    /// Those of this host.
+    #[cfg(target_arch = "x86_64")]
+    pub fn of_host() -> Self {
+        Self {
+            aes: is_x86_feature_detected!("aes"),
+            avx2: is_x86_feature_detected!("avx2"),
+            avx512f: is_x86_feature_detected!("avx512f"),
+            vaes: is_x86_feature_detected!("vaes"),
+        }
+    }
+
+    /// Those of this host: none, it is not x86-64.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub fn of_host() -> Self {
+        Self::default()
+    }
+}
+
 /// The process's default, once somebody needs it or chooses it.
 static DEFAULT: OnceLock<Backend> = OnceLock::new();
 
@@ -36,24 +68,29 @@ impl Backend {
         }
     }
 
-    /// True on hosts that can run it.
-    pub fn is_available(self) -> bool {
+    /// True on processors that can run it. The wider kernels leave what is too short for them to AES-NI.
+    pub const fn runs_on(self, features: Features) -> bool {
         match self {
             Self::Portable => true,
-            #[cfg(target_arch = "x86_64")]
-            Self::AesNi => crate::aesni::is_available(),
-            #[cfg(target_arch = "x86_64")]
-            Self::Vaes256 => crate::vaes256::is_available(),
-            #[cfg(target_arch = "x86_64")]
-            Self::Vaes512 => crate::vaes512::is_available(),
-            #[cfg(not(target_arch = "x86_64"))]
-            Self::AesNi | Self::Vaes256 | Self::Vaes512 => false,
+            Self::AesNi => features.aes,
+            Self::Vaes256 => features.aes && features.avx2 && features.vaes,
+            Self::Vaes512 => features.aes && features.avx512f && features.vaes,
         }
+    }
+
+    /// True on hosts that can run it.
+    pub fn is_available(self) -> bool {
+        self.runs_on(Features::of_host())
+    }
+
+    /// The backends of a processor, the fastest last.
+    pub fn of(features: Features) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |backend| backend.runs_on(features))
     }
 
     /// The backends of this host, the fastest last.
     pub fn available() -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().filter(|backend| backend.is_available())
+        Self::of(Features::of_host())
     }
 
     /// The fastest backend of this host.
@@ -126,3 +163,24 @@ impl fmt::Display for BackendError {
 }
 
 impl std::error::Error for BackendError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_runs_where_all_its_instructions_are() {
+        let has = |aes, avx2, avx512f, vaes| Features { aes, avx2, avx512f, vaes };
+        for (features, names) in [
+            (has(false, false, false, false), vec![Backend::Portable]),
+            // Hypervisors may hide any of them.
+            (has(false, true, true, true), vec![Backend::Portable]),
+            (has(true, true, true, false), vec![Backend::Portable, Backend::AesNi]),
+            (has(true, true, false, true), vec![Backend::Portable, Backend::AesNi, Backend::Vaes256]),
+            (has(true, false, true, true), vec![Backend::Portable, Backend::AesNi, Backend::Vaes512]),
+            (has(true, true, true, true), Backend::ALL.to_vec()),
+        ] {
+            assert_eq!(Backend::of(features).collect::<Vec<_>>(), names, "{features:?}");
+        }
+    }
+}

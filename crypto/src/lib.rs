@@ -32,7 +32,7 @@ mod vaes512;
 mod xts;
 
 pub use algorithm::Algorithm;
-pub use backend::{Backend, BackendError};
+pub use backend::{Backend, BackendError, Features};
 pub use batch::{Request, decrypt_batch, encrypt_batch};
 pub use limit::Width;
 pub use line::{CipherLine, LINE_BYTES, PlainLine};

@@ -15,6 +15,7 @@ use std::arch::x86_64::{
 };
 
 use crate::aesni;
+use crate::backend::Backend;
 use crate::direction::Direction;
 use crate::line::LINE_BYTES;
 use crate::run::{LineRun, RUN_LINES};
@@ -46,7 +47,7 @@ type Blocks = [__m256i; PER_LINE];
 
 /// True when the host has VAES on YMM registers, and AES-NI for the tweaks of single lines.
 pub(crate) fn is_available() -> bool {
-    aesni::is_available() && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("vaes")
+    Backend::Vaes256.is_available()
 }
 
 /// The schedules of one key pair, as the AES-NI kernel has them.

@@ -17,6 +17,7 @@ use std::arch::x86_64::{
 use std::mem::MaybeUninit;
 
 use crate::aesni;
+use crate::backend::Backend;
 use crate::direction::Direction;
 use crate::line::LINE_BYTES;
 use crate::run::{LineRun, RUN_LINES};
@@ -33,7 +34,7 @@ const SWAP_QUADWORDS: i32 = 0b01_00_11_10;
 
 /// True when the host has VAES on ZMM registers, and AES-NI for what is too short for them.
 pub(crate) fn is_available() -> bool {
-    aesni::is_available() && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("vaes")
+    Backend::Vaes512.is_available()
 }
 
 /// The schedules of one key pair, as the AES-NI kernel has them.

@@ -14,7 +14,7 @@ pub(crate) const PAGE_SHIFT: u32 = 12;
 macro_rules! address {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
         #[repr(transparent)]
         pub struct $name(pub u64);
 
@@ -93,7 +93,7 @@ impl PhysAddr {
 }
 
 /// The number of a physical 64-byte line, `Mem(pa) >> 6`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[repr(transparent)]
 pub struct LineAddr(pub u64);
 
@@ -106,17 +106,17 @@ impl LineAddr {
 }
 
 /// Index of a key table entry. KeyID 0 is the TME key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[repr(transparent)]
 pub struct KeyId(pub u16);
 
 /// A count of retired instructions (design D6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[repr(transparent)]
 pub struct Icount(pub u64);
 
 /// How a full physical address splits into KeyID and memory address (MK specification, notation).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct AddressLayout {
     /// `M`: physical address bits, CPUID.80000008H:EAX\[7:0\].
     pub maxphyaddr: u8,
@@ -152,7 +152,7 @@ impl AddressLayout {
 }
 
 /// Memory types with their PAT and MTRR encodings (SDM Vol. 3A, "Memory Cache Control", table of encodings).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[repr(u8)]
 pub enum MemType {
     Uc = 0,

@@ -13,6 +13,7 @@ use crate::stats::Stats;
 use crate::tme::{Cipher, TmePackage};
 use crate::{CipherLine, PlainLine};
 use crypto::Request;
+use std::sync::Arc;
 use x86::mutant;
 
 /// A line's place in DRAM together with the address that the transaction carried.
@@ -34,6 +35,9 @@ impl Place {
 /// Marks a line that nobody wrote since events were enabled.
 const NO_WRITER: u16 = u16::MAX;
 
+/// The KeyID that wrote each line last, by page; empty while events are not recorded.
+pub(crate) type Writers = Vec<Option<Arc<[u16; LINES_PER_PAGE]>>>;
+
 /// DRAM behind the encryption engines of all packages.
 pub(crate) struct Controller {
     pub(crate) packages: Packages,
@@ -41,7 +45,7 @@ pub(crate) struct Controller {
     pub(crate) stats: Stats,
     pub(crate) map: AddressMap,
     /// Who wrote each line last, by page; kept only while events are recorded.
-    writers: Vec<Option<Box<[u16; LINES_PER_PAGE]>>>,
+    pub(crate) writers: Writers,
     /// False with `cache = off`: no write-back can come after another KeyID's access to the line.
     late_write_backs: bool,
     /// Armed faults; one test for null where a line is transferred.
@@ -510,8 +514,8 @@ impl Controller {
     fn record_writer(&mut self, place: Place, lines: usize) {
         let keyid = self.layout().keyid(place.address).0;
         self.writers.resize(self.map.pages(), None);
-        let writers = self.writers[place.page as usize].get_or_insert_with(|| Box::new([NO_WRITER; LINES_PER_PAGE]));
-        for writer in writers.iter_mut().skip(place.line() as usize).take(lines) {
+        let writers = self.writers[place.page as usize].get_or_insert_with(|| Arc::new([NO_WRITER; LINES_PER_PAGE]));
+        for writer in Arc::make_mut(writers).iter_mut().skip(place.line() as usize).take(lines) {
             *writer = keyid;
         }
     }

@@ -66,7 +66,7 @@ pub enum Event {
 const QUEUE_LIMIT: usize = 4096;
 
 /// A bounded queue, off by default.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Events {
     enabled: bool,
     queue: VecDeque<Event>,

@@ -19,7 +19,7 @@ pub(crate) const NO_FRAME: u32 = u32::MAX;
 pub struct Frame {
     /// Lines a load may take directly: resident, and no other KeyID's copy of the line is (veto).
     pub(crate) fast_r: Cell<u64>,
-    /// Lines a store may take directly: `fast_r`, already dirty, and no decoded code in it.
+    /// Lines a store may take directly: `fast_r`, already dirty, no decoded code in it, and the frame is not `saved`.
     pub(crate) fast_w: Cell<u64>,
     /// Lines whose decoded blocks are valid.
     pub(crate) exec_ok: Cell<u64>,
@@ -42,6 +42,9 @@ pub struct Frame {
     pub(crate) queued: Cell<bool>,
     /// True while the frame is in the pool's list of frames with resident lines.
     pub(crate) listed: Cell<bool>,
+    /// True while the frame holds what the pool's snapshot has of its page: the next change has to be noted, so no line may be
+    /// stored to directly.
+    pub(crate) saved: Cell<bool>,
     /// Position in the pool, constant while the pool owns the frame.
     pub(crate) index: Cell<u32>,
     data: UnsafeCell<[PlainLine; LINES_PER_PAGE]>,
@@ -67,6 +70,7 @@ impl Frame {
             next: Cell::new(NO_FRAME),
             queued: Cell::new(false),
             listed: Cell::new(false),
+            saved: Cell::new(false),
             index: Cell::new(NO_FRAME),
             data: UnsafeCell::new([PlainLine([0; LINE_BYTES]); LINES_PER_PAGE]),
         }
@@ -245,6 +249,7 @@ pub(crate) fn take_slab() -> &'static [Frame] {
         frame.index.set(NO_FRAME);
         frame.queued.set(false);
         frame.listed.set(false);
+        frame.saved.set(false);
     }
     slab
 }

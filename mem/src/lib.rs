@@ -3,7 +3,7 @@
 //! Reading order: [`addr`] (address types), [`profile`] (which processor), [`config`] (everything that can be chosen),
 //! [`tme`] (MSRs, key programming, `resolve`), `packages` (which TME state is whose), `controller` (lines to ciphertext),
 //! [`dram`], [`bus_trace`] (what goes in between, in a file), `cache` (lines by full physical address, in three models), [`huge`], [`frame`] and [`fast`] (the fast path),
-//! [`memory`] (the one entry point).
+//! [`memory`] (the one entry point), [`snapshot`].
 //!
 //! Plaintext exists above the controller, ciphertext below it ([`PlainLine`], [`CipherLine`]).
 
@@ -25,6 +25,7 @@ mod packages;
 pub mod profile;
 mod rate;
 pub mod sanitize;
+pub mod snapshot;
 pub mod stats;
 pub mod tme;
 
@@ -48,5 +49,6 @@ pub use memory::{CodeHit, Memory, Parked, Retired, Touched};
 pub use profile::{TmeFeatures, TmeProfile, UnknownProfile};
 pub use rate::{NotARate, Rate};
 pub use sanitize::{Agent, Hazard, HazardKind, MissingAction, Operation, Sanitizer, Site, Watched, WatchedLine};
+pub use snapshot::{Invalid, MemorySnapshot};
 pub use stats::{KeyStats, Stats};
 pub use tme::{EntropyStep, EntropyStream, KeyField, Knobs, LockedWrite, ProgramError, TmePackage};

@@ -62,7 +62,7 @@ pub struct Parked {
 pub struct Memory {
     pub(crate) cache: Cache,
     pub(crate) controller: Controller,
-    code_hits: Vec<CodeHit>,
+    pub(crate) code_hits: Vec<CodeHit>,
     /// The sanitizer and watched lines; a machine without them tests for that on slow paths only.
     pub(crate) observer: Option<Box<Observer>>,
     /// There is an observer or a bus trace.
@@ -173,6 +173,7 @@ impl Memory {
                 MemType::Wt => {
                     self.cache.expose(&mut self.controller, place);
                     if let Some(frame) = self.cache.hit(place) {
+                        self.cache.pool.note_change(frame);
                         frame.write(at.page_offset(), piece);
                     }
                     self.controller.write_bytes(place, piece);

@@ -10,6 +10,7 @@ use crate::tme::TmePackage;
 
 /// The packages of the machine. MSRs and PCONFIG act on the one whose processor executes; a line is encrypted by the one
 /// whose DRAM range it lies in.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Packages {
     pub(crate) executing: TmePackage,
     /// Number of the executing one.
@@ -110,6 +111,19 @@ impl Packages {
             other.reset(kind);
         }
         self.mismatch &= kind == ResetKind::Init;
+    }
+
+    /// True if the state of one can be taken over by the other.
+    pub(crate) fn same_hardware(&self, other: &Self) -> bool {
+        let same = |number| match (self.get(number), other.get(number)) {
+            (Some(a), Some(b)) => a.same_hardware(b),
+            _ => false,
+        };
+        self.count() == other.count()
+            && self.pages_each == other.pages_each
+            && self.number < self.count()
+            && other.number < other.count()
+            && (0..self.count()).all(same)
     }
 
     pub(crate) fn hash(&self, hasher: &mut StateHasher) {

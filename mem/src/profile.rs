@@ -55,7 +55,7 @@ impl TmeProfile {
 }
 
 /// What a processor enumerates (MK specification section 2 and 3.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct TmeFeatures {
     /// `M`, CPUID.80000008H:EAX\[7:0\].
     pub maxphyaddr: u8,

@@ -10,7 +10,7 @@ use rand_chacha::rand_core::Rng;
 const MILLION: u32 = 1_000_000;
 
 /// A probability in steps of a millionth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
 pub struct Rate(u32);
 
 impl Rate {

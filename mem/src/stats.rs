@@ -3,7 +3,7 @@
 use crate::addr::{KeyId, LINE_BYTES};
 
 /// Traffic of one KeyID.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct KeyStats {
     /// Lines read from DRAM into the cache.
     pub fills: u64,
@@ -12,7 +12,7 @@ pub struct KeyStats {
 }
 
 /// Traffic below the cache since the start of the run.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Stats {
     per_key: Vec<KeyStats>,
     /// Bytes that went through the cipher towards DRAM.
@@ -39,6 +39,11 @@ impl Stats {
     /// Write-backs of all KeyIDs.
     pub fn write_backs(&self) -> u64 {
         self.per_key.iter().map(|key| key.write_backs).sum()
+    }
+
+    /// KeyIDs that are counted.
+    pub(crate) fn keyids(&self) -> usize {
+        self.per_key.len()
     }
 
     #[inline]

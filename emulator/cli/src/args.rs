@@ -7,6 +7,7 @@ use crate::explore::ExploreArgs;
 use crate::help;
 use crate::inject::InjectArgs;
 use crate::sanitize::SanitizeArgs;
+use crate::snapshot::SaveVm;
 use crate::value::{self, AesBackend, SerialSink, Until};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use firmware::{Exclude, TmeSetting};
@@ -44,7 +45,7 @@ enum Command {
     #[command(long_about = help::CONFORMANCE_ABOUT, after_help = help::CONFORMANCE_AFTER, max_term_width = 100)]
     Conformance(conformance::Args),
     /// Measures the encryption datapath and the memory system, and models what a guest sees of them
-    #[command(long_about = help::BENCH_ABOUT, after_help = help::BENCH_AFTER, max_term_width = 100)]
+    #[command(long_about = help::BENCH_ABOUT, after_help = help::BENCH_AFTER, max_term_width = 100, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
     Bench(Box<BenchArgs>),
     /// Repeats a run under many seeds and cache policies, and tells which outcomes there are
     #[command(long_about = help::EXPLORE_ABOUT, after_help = help::EXPLORE_AFTER, max_term_width = 100)]
@@ -233,6 +234,13 @@ pub struct RunArgs {
     #[arg(long, value_name = "CONDITION", action = ArgAction::Append, help_heading = help::END)]
     pub until: Vec<Until>,
 
+    /// Save the machine's state, at the end or at=icount:N, at=time:TIME, at=console:REGEX, and go on, or end there with ,stop; may be repeated
+    #[arg(long, value_name = "FILE[,at=WHEN][,stop]", action = ArgAction::Append, help_heading = help::SNAPSHOTS)]
+    pub savevm: Vec<SaveVm>,
+    /// Start from a saved state, with its machine, instead of booting
+    #[arg(long, value_name = "FILE", help_heading = help::SNAPSHOTS)]
+    pub loadvm: Option<PathBuf>,
+
     #[command(flatten)]
     pub sanitizer: SanitizeArgs,
 
@@ -257,12 +265,17 @@ pub struct RunArgs {
     pub no_summary: bool,
 }
 
+/// A command and all below it.
+fn with_subcommands(command: &clap::Command) -> Box<dyn Iterator<Item = &clap::Command> + '_> {
+    Box::new(std::iter::once(command).chain(command.get_subcommands().flat_map(with_subcommands)))
+}
+
 /// Long options may have one dash, as QEMU's do: `-kernel` becomes `--kernel`. Values are left alone.
 pub fn accept_single_dashes(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     // Name (with its dashes) to whether a value follows. A name means the same in every command that has it.
     let mut takes_value = BTreeMap::new();
     let cli = Cli::command();
-    for arg in cli.get_arguments().chain(cli.get_subcommands().flat_map(clap::Command::get_arguments)) {
+    for arg in with_subcommands(&cli).flat_map(clap::Command::get_arguments) {
         // A value that is optional comes with `=`.
         let value = arg.get_action().takes_values() && !arg.is_require_equals_set();
         takes_value.extend(arg.get_long().map(|name| (format!("--{name}"), value)));
@@ -326,6 +339,10 @@ mod tests {
         assert_eq!(
             rewritten(&["emu", "run", "-kernel", "k", "-no-reboot", "-m", "1G", "-append=x", "--seed", "1"]),
             ["emu", "run", "--kernel", "k", "--no-reboot", "-m", "1G", "--append=x", "--seed", "1"]
+        );
+        assert_eq!(
+            rewritten(&["emu", "bench", "boot", "-kernel", "k", "-append", "-pairs", "-pairs", "1"]),
+            ["emu", "bench", "boot", "--kernel", "k", "--append", "-pairs", "--pairs", "1"]
         );
         assert_eq!(rewritten(&["emu", "-m512M", "-help"]), ["emu", "-m512M", "--help"]);
     }

@@ -71,6 +71,11 @@ impl WholeFile {
         Ok(WholeFile { option, path: path.into(), temporary, file: Some(file) })
     }
 
+    /// False for a device or a pipe, which is written directly.
+    pub fn is_replaced(&self) -> bool {
+        self.temporary.is_some()
+    }
+
     /// Writes the contents and gives the file its name. Pages of zeros become holes where the file can have any.
     pub fn finish(mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
         let result = match (self.file.take(), &self.temporary) {

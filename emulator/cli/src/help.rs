@@ -6,9 +6,11 @@ pub const BIOS: &str = "Memory encryption (BIOS menu)";
 pub const KNOBS: &str = "Knobs of the hardware model (docs/machine-file.md)";
 pub const CONSOLE: &str = "Console";
 pub const END: &str = "When to end";
+pub const SNAPSHOTS: &str = "Snapshots";
 pub const SANITIZER: &str = "Alias sanitizer";
 pub const REPORTS: &str = "Logs and reports";
 pub const MEASUREMENT: &str = "Measurement";
+pub const OPPONENT: &str = "What it is compared with";
 pub const MODEL: &str = "Latency model";
 
 pub const ABOUT: &str = "An x86-64 machine with Intel's memory encryption (TME, MKTME), emulated";
@@ -48,6 +50,23 @@ Exit statuses:
    0  measured
    2  bad usage or bad input: nothing was measured
   14  the host failed, for example a full disk";
+
+pub const BENCH_BOOT_ABOUT: &str = "\
+Boots a guest that ends by itself, in turns with this emulator at its default settings and with QEMU's TCG (or, with \
+--against, another build of mktme-emu). CPU time, user and system, of the whole processes is compared, and by items if the \
+console has lines that mark them. Everything runs on one processor. docs/bench.md says more.";
+
+pub const BENCH_BOOT_AFTER: &str = "\
+Example:
+  mktme-emu bench boot -kernel vmlinuz -initrd initramfs.cpio -append 'console=ttyS0 guest.run=workload'
+      The workload of guests/linux, three times each.
+
+Exit statuses:
+   0  measured, and all consoles have the same results
+   1  measured, but the results differ
+   2  bad usage or bad input: nothing was run
+  14  a run failed or hung, or the host failed
+  16  SIGINT, SIGTERM or SIGHUP";
 
 pub const EXPLORE_ABOUT: &str = "\
 Repeats a run under many seeds and cache policies, and tells which outcomes there are, how often, and the command line that \
@@ -95,6 +114,8 @@ Examples:
       KeyID 0 in clear; afterwards dram.bin has what a probe on the memory bus would find.
   mktme-emu run -kernel vmlinuz -append console=ttyS0 --until 'console:Kernel panic' --until icount:5G
       Ends at a panic (exit status 12), or after five thousand million instructions (10).
+  mktme-emu run -kernel vmlinuz -append console=ttyS0 --savevm 'up.snap,at=console:login:,stop'
+      Saves the booted machine; mktme-emu run --loadvm up.snap goes on from there.
   mktme-emu run -d int,mktme -D log.txt
       Interrupts, exceptions and everything about keys go to log.txt.
 
@@ -110,12 +131,13 @@ Exit statuses:
    4  triple fault (registers on standard error)
    6  halted, and nothing can wake the processor (registers on standard error)
    8  the guest reset the machine, with -no-reboot
-  10  --until icount: or pc:
+  10  --until icount: or pc:, or --savevm with ,stop
   12  --until console:
   14  the host failed, for example a full disk
   16  SIGINT, SIGTERM or SIGHUP
   18  the guest ended well, but its --input script was not finished
   20  --sanitize=stop: the guest broke a rule for KeyIDs
+  22  the guest ended well, but before a snapshot that --savevm asks for
   (v << 1) | 1, always odd: the guest wrote v, other than 10H, to port F4H
 
 The serial port goes to standard output, port E9H (debug console) and everything else to standard error; --state-hash \

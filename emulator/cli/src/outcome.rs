@@ -20,7 +20,7 @@ pub mod status {
     pub const HALTED: u8 = 6;
     /// Reset with `-no-reboot`.
     pub const RESET: u8 = 8;
-    /// `--until icount:` or `pc:`.
+    /// `--until icount:` or `pc:`, `--savevm` with `,stop`.
     pub const STOPPED: u8 = 10;
     /// `--until console:`.
     pub const CONSOLE: u8 = 12;
@@ -32,6 +32,8 @@ pub mod status {
     pub const SCRIPT: u8 = 18;
     /// `--sanitize=stop`: a hazard.
     pub const HAZARD: u8 = 20;
+    /// The guest ended well, but before the place of a `--savevm`.
+    pub const NOT_SAVED: u8 = 22;
 }
 
 /// The debug-exit value that means success; every other value `v` becomes status `(v << 1) | 1`.
@@ -56,6 +58,10 @@ pub enum Outcome {
     Signal,
     /// The guest ended with success, but this step of the script still waited.
     ScriptUnfinished(String),
+    /// The value of the `--savevm` that ended the run.
+    Saved(String),
+    /// The guest ended with success, but before this `--savevm`.
+    NotSaved(String),
     /// The first hazard, and where, with `--sanitize=stop`.
     Hazard {
         kind: HazardKind,
@@ -85,10 +91,11 @@ impl Outcome {
             Outcome::TripleFault => status::TRIPLE_FAULT,
             Outcome::Halted { .. } => status::HALTED,
             Outcome::Reset(_) => status::RESET,
-            Outcome::Icount(_) | Outcome::Pc(_) => status::STOPPED,
+            Outcome::Icount(_) | Outcome::Pc(_) | Outcome::Saved(_) => status::STOPPED,
             Outcome::Console(_) => status::CONSOLE,
             Outcome::Signal => status::SIGNAL,
             Outcome::ScriptUnfinished(_) => status::SCRIPT,
+            Outcome::NotSaved(_) => status::NOT_SAVED,
             Outcome::Hazard { .. } => status::HAZARD,
         }
     }
@@ -115,6 +122,8 @@ impl fmt::Display for Outcome {
             Outcome::Icount(n) => write!(f, "stopped at instruction {n} (--until icount)"),
             Outcome::Pc(rip) => write!(f, "stopped before the instruction at {rip:#x} (--until pc)"),
             Outcome::Console(regex) => write!(f, "console output matched {regex:?} (--until console)"),
+            Outcome::Saved(what) => write!(f, "stopped where the snapshot was taken (--savevm {what})"),
+            Outcome::NotSaved(what) => write!(f, "the guest ended before the place of --savevm {what}"),
             Outcome::Quit => write!(f, "ended from the terminal"),
             Outcome::Signal => write!(f, "ended by a signal"),
             Outcome::Hazard { kind, place } => write!(f, "stopped at {kind} in {place} (--sanitize=stop)"),

@@ -12,10 +12,11 @@ use crate::modules::{self, InitrdFile};
 use crate::outcome::Failure;
 use crate::sanitize::Sanitize;
 use crate::script::Script;
+use crate::snapshot::{self, Saver};
 use crate::value::{SerialSink, Until};
 use firmware::error::KERNELS;
 use firmware::{Flat, Images, MemoryMap, Mode, Protocol};
-use machine::Config;
+use machine::{Config, Snapshot, SnapshotError};
 use std::borrow::Cow;
 use std::io::{IsTerminal, stderr, stdout};
 use std::path::Path;
@@ -52,6 +53,10 @@ pub struct Plan {
     pub quiet_bios: bool,
     pub state_hash: bool,
     pub summary: bool,
+    /// What the run starts from, instead of a boot.
+    pub loadvm: Option<Snapshot>,
+    /// Taken by the session.
+    pub savevm: Saver,
     /// No progress line: there is a better sign of life, or it would be in the way.
     pub no_progress: bool,
 }
@@ -59,7 +64,8 @@ pub struct Plan {
 impl Plan {
     /// Checks the options and opens all files.
     pub fn new(args: RunArgs) -> Result<Plan> {
-        let mut config = config(&args)?;
+        let loadvm = args.loadvm.as_deref().map(snapshot::load).transpose()?;
+        let mut config = config_with(&args, loadvm.as_ref())?;
         config.sanitize = args.sanitizer.sanitize.is_some();
         args.aes_backend.choose()?;
         check(&args)?;
@@ -67,12 +73,15 @@ impl Plan {
         let ram = (config.ram_bytes, "all of RAM, -m");
         let kernel = match &args.kernel {
             Some(path) => files::read_image("-kernel", path, ram, KERNELS)?.into(),
+            // What goes on after a reset is not known then.
+            None if loadvm.is_some() => Cow::Borrowed(&[][..]),
             None => Cow::Borrowed(guests::HELLO_MKTME),
         };
         let initrd = match &args.initrd {
             Some(value) => modules::read(value, ram, INITRD_ACCEPTED)?,
             None => Vec::new(),
         };
+        snapshot::check(&args.savevm)?;
         let script = args.input.as_deref().map(read_script).transpose()?;
         let serial_here = args.serial == SerialSink::Stdio;
         // Lines between the guest's would spoil its screen.
@@ -98,7 +107,9 @@ impl Plan {
             bus_trace,
             inject: Inject::new(args.inject),
             dump_dram,
-            reboot: !args.no_reboot,
+            reboot: !args.no_reboot && (loadvm.is_none() || args.kernel.is_some()),
+            loadvm,
+            savevm: Saver::new(args.savevm),
             quiet_bios: args.quiet_bios,
             state_hash: args.state_hash,
             summary: !args.no_summary,
@@ -132,7 +143,24 @@ impl Plan {
 /// # Errors
 /// A machine file that cannot be read, or a size of RAM that no machine has.
 pub fn config(args: &RunArgs) -> Result<Config> {
-    let mut config = Config::default();
+    let loadvm = args.loadvm.as_deref().map(snapshot::load).transpose()?;
+    config_with(args, loadvm.as_ref())
+}
+
+/// [`config`], where the snapshot has been read. It gives the machine; options may say the same, and choose the host's
+/// shortcuts.
+fn config_with(args: &RunArgs, loadvm: Option<&Snapshot>) -> Result<Config> {
+    let mut config = loadvm.map_or_else(Config::default, |snapshot| snapshot.config().clone());
+    set_options(&mut config, args)?;
+    if let Some((snapshot, path)) = loadvm.zip(args.loadvm.as_deref())
+        && let Some(difference) = config.difference(snapshot.config())
+    {
+        return Err(snapshot::refused(path, &SnapshotError::Config(difference)));
+    }
+    Ok(config)
+}
+
+fn set_options(config: &mut Config, args: &RunArgs) -> Result<()> {
     if let Some(path) = &args.machine {
         config
             .apply_file(&read_text("--machine", path, MACHINE_FILE_ACCEPTED)?)
@@ -171,7 +199,7 @@ pub fn config(args: &RunArgs) -> Result<Config> {
     setup.keyid_bits = args.keyid_bits.or(setup.keyid_bits);
     setup.exclude = args.tme_exclude.or(setup.exclude);
     MemoryMap::new(config.ram_bytes).map_err(Failure::usage)?;
-    Ok(config)
+    Ok(())
 }
 
 /// `--protocol`, or `--load-addr` and `--entry`.

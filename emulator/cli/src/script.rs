@@ -101,18 +101,20 @@ fn parse_step(line: &str) -> Result<Step, String> {
         }
         "wait" => match rest.trim().split_once([' ', '\t']) {
             Some(("icount", n)) => value::count(n.trim()).map(Step::WaitIcount),
-            None => duration(rest.trim()).map(Step::WaitTime),
+            None => duration(rest.trim()).map(Step::WaitTime).ok_or_else(|| {
+                "accepted: wait icount N, or wait and a time in ns, us, ms or s, for example wait 500ms".into()
+            }),
             Some(_) => Err(format!("unknown wait; {ACCEPTED}")),
         },
         _ => Err(format!("unknown step `{word}`; {ACCEPTED}")),
     }
 }
 
-fn duration(text: &str) -> Result<u64, String> {
+/// A time in nanoseconds, from a number and a unit.
+pub fn duration(text: &str) -> Option<u64> {
     const UNITS: [(&str, u64); 4] = [("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000)];
     let unit = UNITS.iter().find_map(|(unit, ns)| Some((text.strip_suffix(unit)?, *ns)));
     unit.and_then(|(n, ns)| n.parse::<u64>().ok()?.checked_mul(ns))
-        .ok_or_else(|| "accepted: wait icount N, or wait and a time in ns, us, ms or s, for example wait 500ms".into())
 }
 
 /// `\n`, `\r`, `\t`, `\e`, `\\`, `\xHH`.

@@ -57,7 +57,6 @@ struct Session {
     slice_ns: u64,
     progress: Progress,
     signalled: Arc<AtomicBool>,
-    resets: u64,
 }
 
 impl Session {
@@ -67,7 +66,7 @@ impl Session {
         let sanitize = plan.sanitize.take().unwrap_or_default();
         sanitize.attach(&mut machine);
         plan.bus_trace.attach(&mut machine)?;
-        let bios = power_on(&mut machine, &plan).map_err(|e| {
+        let bios = start(&mut machine, &plan).map_err(|e| {
             plan.bus_trace.discard();
             Failure::Usage(e)
         })?;
@@ -99,14 +98,18 @@ impl Session {
             slice_ns: SLICE_NS.max(slice_insns_ns as u64),
             progress: Progress::new(plan.no_progress),
             signalled,
-            resets: 0,
             machine,
             sanitize,
             plan,
         };
-        session.print_bios(&bios)?;
+        if let Some(bios) = bios {
+            session.print_bios(&bios)?;
+        }
         // What the firmware stage did comes before the first instruction.
         session.plan.log.drain(&mut session.machine)?;
+        if !session.sanitize.repeats() {
+            session.plan.loadvm = None;
+        }
         if !session.plan.reboot && !session.sanitize.repeats() {
             session.plan.kernel = Default::default();
             session.plan.initrd = Vec::new();
@@ -133,8 +136,12 @@ impl Session {
             if let Some(outcome) = self.sanitize.drain(&mut self.machine)? {
                 return Ok(outcome);
             }
+            let stop = self.plan.savevm.save_due(&mut self.machine)?;
             if let Some(outcome) = self.judge(exit, slept)? {
                 return Ok(outcome);
+            }
+            if let Some(what) = stop {
+                return Ok(Outcome::Saved(what));
             }
         }
     }
@@ -143,8 +150,10 @@ impl Session {
     fn slice(&mut self) -> Result<Exit> {
         let (icount, now) = (self.machine.cpu.icount(), self.machine.cpu.now().0);
         let awaited = self.input.awaited_icount().filter(|n| *n > icount).unwrap_or(u64::MAX);
-        let limit = self.until_icount.min(awaited);
-        let horizon = VirtualTime((now / self.slice_ns + 1).saturating_mul(self.slice_ns));
+        let saver = &self.plan.savevm;
+        let limit = self.until_icount.min(awaited).min(saver.next_icount(icount));
+        let slice_end = (now / self.slice_ns + 1).saturating_mul(self.slice_ns);
+        let horizon = VirtualTime(slice_end.min(saver.next_time(now)));
         if !self.plan.log.wants(LogItem::Exec) {
             return Ok(self.machine.run_until(limit, horizon));
         }
@@ -202,6 +211,7 @@ impl Session {
                 self.lines.push(&serial);
             }
             self.watches.iter_mut().for_each(|(_, lines)| lines.push(&serial));
+            self.plan.savevm.output(&serial);
         }
         if !debug.is_empty() {
             let written = std::io::stderr().write_all(&debug);
@@ -248,7 +258,6 @@ impl Session {
 
     /// Resets the machine and boots again, as the BIOS would from its disk.
     fn reset(&mut self, kind: ResetKind) -> Result<()> {
-        self.resets += 1;
         let kind = platform_reset(kind);
         self.plan.log.remark(format_args!("reset: {} {}", self.machine.cpu.icount(), kind_name(kind)));
         self.machine.reset(kind);
@@ -263,10 +272,17 @@ impl Session {
         if let Some(step) = waits_at.filter(|_| outcome.status() == status::SUCCESS && outcome != Outcome::Quit) {
             outcome = Outcome::ScriptUnfinished(step);
         }
+        let missed = self.plan.savevm.finish(&mut self.machine)?;
+        if let Some(what) = missed.first().filter(|_| outcome.status() == status::SUCCESS) {
+            outcome = Outcome::NotSaved(what.clone());
+        }
         self.plan.console.end_line()?;
         self.plan.log.finish()?;
         let traced = self.plan.bus_trace.finish(&mut self.machine)?;
         let status = outcome.status();
+        for what in missed {
+            eprintln!("mktme-emu: --savevm {what}: not saved, the run ended before");
+        }
         if self.plan.summary || status != status::SUCCESS {
             eprintln!("mktme-emu: {outcome} (exit status {status})");
         }
@@ -287,7 +303,7 @@ impl Session {
                 .map_err(|e| Failure::Host(format!("standard output: {}", crate::files::reason(&e))))?;
         }
         if self.plan.summary {
-            eprint!("{}", Summary::new(&self.machine, self.resets, self.plan.log.unknown_unprinted()));
+            eprint!("{}", Summary::new(&self.machine, self.plan.log.unknown_unprinted(), self.plan.savevm.saved()));
             if let Some(Counts { reads, writes, .. }) = traced {
                 eprintln!("  bus trace      {} reads, {} writes", grouped(reads), grouped(writes));
             }
@@ -301,6 +317,17 @@ impl Session {
 /// After INIT that led nowhere, the BIOS resets the platform.
 pub fn platform_reset(kind: ResetKind) -> ResetKind {
     if kind == ResetKind::Init { ResetKind::Warm } else { kind }
+}
+
+/// The machine as the run finds it: booted, or with the state of a snapshot, for which there is no log.
+///
+/// # Errors
+/// The message names the option.
+pub fn start(machine: &mut Machine, plan: &Plan) -> std::result::Result<Option<BiosLog>, String> {
+    match &plan.loadvm {
+        Some(snapshot) => machine.restore(snapshot).map(|_| None).map_err(|e| format!("--loadvm: {e}")),
+        None => power_on(machine, plan).map(Some),
+    }
 }
 
 /// BIOS and boot loader. The message of a failure names the option.

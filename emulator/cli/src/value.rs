@@ -1,7 +1,7 @@
 //! How values on the command line are written.
 
 use crate::outcome::Failure;
-use crypto::{Backend, BackendError};
+use crypto::{Backend, Features};
 use firmware::{Exclude, TmeSetting};
 use mem::{CacheModel, LockedWrite, PACKAGES_MAX, Rate, TmeProfile, WbOrder};
 use regex::bytes::Regex;
@@ -128,16 +128,22 @@ impl AesBackend {
     /// One that the host cannot run.
     pub fn choose(self) -> crate::Result<()> {
         let Self::Only(backend) = self else { return Ok(()) };
-        backend.choose().map_err(|e| match e {
-            BackendError::Unavailable(_) => {
-                let names: Vec<&str> = Backend::available().map(Backend::name).collect();
-                Failure::Usage(format!(
+        self.check(Features::of_host()).map_err(Failure::Usage)?;
+        backend.choose().map_err(|e| Failure::Usage(format!("--aes-backend {backend}: {e}")))
+    }
+
+    /// Refuses what a processor cannot run, and names what it can.
+    fn check(self, features: Features) -> Result<(), String> {
+        match self {
+            Self::Only(backend) if !backend.runs_on(features) => {
+                let names: Vec<&str> = Backend::of(features).map(Backend::name).collect();
+                Err(format!(
                     "--aes-backend {backend}: this processor lacks the instructions; accepted: auto, {}",
                     names.join(", ")
                 ))
             }
-            e => Failure::Usage(format!("--aes-backend {backend}: {e}")),
-        })
+            _ => Ok(()),
+        }
     }
 
     /// Those that it stands for.
@@ -256,6 +262,22 @@ mod tests {
         for text in ["", "icount", "icount:x", "pc:zz", "console:(", "console:", "time:1"] {
             assert!(text.parse::<Until>().unwrap_err().contains("accepted:"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_backend_is_refused_on_processors_that_lack_its_instructions() {
+        let old = Features { aes: true, avx2: true, ..Features::default() };
+        for backend in Backend::ALL {
+            let refusal = AesBackend::Only(backend).check(old).err();
+            let expected = [Backend::Vaes256, Backend::Vaes512].contains(&backend).then(|| {
+                format!(
+                    "--aes-backend {backend}: this processor lacks the instructions; accepted: auto, portable, aesni"
+                )
+            });
+            assert_eq!(refusal, expected);
+            assert_eq!(AesBackend::Only(backend).check(Features::default()).is_ok(), backend == Backend::Portable);
+        }
+        assert_eq!(AesBackend::Auto.check(Features::default()), Ok(()));
     }
 
     #[test]

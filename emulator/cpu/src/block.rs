@@ -239,19 +239,11 @@ impl BlockCache {
     /// Adds a block of the page in `frame`, whose lines are resident. It is parked until [`BlockCache::refresh`].
     pub fn insert(&mut self, frame: FramePtr, block: &Block, items: &[Item]) -> &'static BlockHeader {
         let start = Start::new(block.offset, block.key);
-        let at = frame.index() as usize;
-        if self.pages.len() <= at {
-            self.pages.resize_with(at + 1, || None);
-        }
-        for line in bits(block.all_lines) {
-            // What was decoded from the line while it held other bytes must not be entered with the new block's mark.
-            self.check_line(frame, line, &frame.line_bytes(line));
-        }
+        self.note_lines(frame, block.all_lines);
         let header = self.slots.push_block(block, items);
-        let page = self.pages[at].get_or_insert_with(|| Box::new(CodePage([const { None }; 64])));
+        let Some(page) = self.page_mut(frame) else { return header };
         for line in bits(block.all_lines) {
-            let code = page.0[line as usize]
-                .get_or_insert_with(|| Box::new(CodeLine { bytes: frame.line_bytes(line), blocks: Vec::new() }));
+            let Some(code) = &mut page.0[line as usize] else { continue };
             code.blocks.retain(|(other, header)| {
                 if *other == start {
                     header.kill();
@@ -261,6 +253,21 @@ impl BlockCache {
             code.blocks.push((start, header));
         }
         header
+    }
+
+    /// Notes the bytes of those lines that are resident: something was decoded from them.
+    pub fn note_lines(&mut self, frame: FramePtr, lines: u64) {
+        let at = frame.index() as usize;
+        if self.pages.len() <= at {
+            self.pages.resize_with(at + 1, || None);
+        }
+        for line in bits(lines & frame.resident()) {
+            let bytes = frame.line_bytes(line);
+            // What was decoded from the line while it held other bytes must not be entered with the new block's mark.
+            self.check_line(frame, line, &bytes);
+            let page = self.pages[at].get_or_insert_with(|| Box::new(CodePage([const { None }; 64])));
+            page.0[line as usize].get_or_insert_with(|| Box::new(CodeLine { bytes, blocks: Vec::new() }));
+        }
     }
 
     /// After lines came into use or were parked: which blocks may be entered.
@@ -283,6 +290,18 @@ impl BlockCache {
                 self.kill_line(frame, line);
                 LineCheck::Changed
             }
+        }
+    }
+
+    /// Puts a fetched line in place of what was decoded from it.
+    pub fn put_line(&mut self, frame: FramePtr, line: u32, bytes: &[u8; 64]) {
+        if self.check_line(frame, line, bytes) != LineCheck::Same {
+            let at = frame.index() as usize;
+            if self.pages.len() <= at {
+                self.pages.resize_with(at + 1, || None);
+            }
+            let page = self.pages[at].get_or_insert_with(|| Box::new(CodePage([const { None }; 64])));
+            page.0[line as usize & 63] = Some(Box::new(CodeLine { bytes: *bytes, blocks: Vec::new() }));
         }
     }
 

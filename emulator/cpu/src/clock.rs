@@ -9,7 +9,7 @@ pub const TSC_HZ: u64 = 1_000_000_000;
 pub const DEFAULT_IPS: u64 = 100_000_000;
 
 /// How instruction counts become nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Clock {
     ips: u64,
     /// Nanoseconds that passed without instructions (HLT, PAUSE).

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`state`] (registers), [`lazy`] (the arithmetic flags), [`mode`] (operating modes and segments),
 //! [`op`] and [`block`] (what code is turned into), [`translate`] (iced-x86 instructions to ops), [`exec`] (what ops and
-//! instructions do), [`mmu`] (linear address to bus address to bytes), [`clock`] and [`run`] (the loop around it all).
+//! instructions do), [`mmu`] (linear address to bus address to bytes), [`clock`] and [`run`] (the loop around it all), [`snapshot`].
 //!
 //! Two kinds of instruction semantics exist and each instruction has exactly one. *Hot* integer instructions are
 //! handlers specialised by operand form, chained by tail calls (`exec::int`). Everything else is an [`ExecFn`]: a plain
@@ -20,11 +20,13 @@ pub mod op;
 pub mod operand;
 pub mod reset;
 pub mod run;
+pub mod snapshot;
 pub mod state;
 pub mod trace;
 pub mod translate;
 mod traps;
 
+pub use snapshot::CpuSnapshot;
 pub use state::Cpu;
 pub use traps::Traps;
 

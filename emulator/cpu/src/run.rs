@@ -306,7 +306,7 @@ impl Cpu {
     /// The block at `rip`, of at most `budget` instructions, with its lines fetched.
     fn find(&mut self, rip: u64, budget: u64) -> Result<&'static BlockHeader, Exception> {
         let linear = self.code_address(rip)?;
-        let same_line = self.repeating != 0 || self.sequential && linear.wrapping_sub(1) >> 6 == linear >> 6;
+        let same_line = self.goes_on_at(linear);
         if let Some(header) = self.known(rip, linear)
             && (header.enterable() || same_line && header.is_live_in_one_line())
             && u64::from(header.insns) <= budget
@@ -386,6 +386,16 @@ impl Cpu {
             header.generation.set(self.blocks.link_generation);
             self.jumps.insert(rip, header);
         }
+    }
+
+    /// The linear address of the next instruction, if it goes on in a line that was fetched for the last one.
+    pub(crate) fn continued_at(&self) -> Option<u64> {
+        let linear = self.code_address(self.next_ip).ok()?;
+        self.goes_on_at(linear).then_some(linear)
+    }
+
+    fn goes_on_at(&self, linear: u64) -> bool {
+        self.repeating != 0 || self.sequential && linear.wrapping_sub(1) >> 6 == linear >> 6
     }
 
     /// Linear address of the instruction at `rip`, with the checks of a transfer that comes from an interrupt or a return.
@@ -502,11 +512,14 @@ impl Cpu {
             self.scratch.clear();
             self.returns.clear();
         }
-        // So that a store into the block's own bytes ends it, as if it were kept.
-        if translated.insns > 1 {
+        // So that a store into the block's own bytes ends it, and the rest of its line can be executed after the line has
+        // left the cache, as if it were kept: where runs are cut changes nothing.
+        if frame != FramePtr::empty() {
+            self.blocks.note_lines(frame, translated.all_lines);
             for line in crate::block::bits(translated.all_lines) {
                 self.mem.set_code(frame, line);
             }
+            self.blocks.refresh(frame, translated.all_lines);
         }
         self.blocks.cold.extend(translated.cold);
         self.scratch.push_block(&block, &translated.items)

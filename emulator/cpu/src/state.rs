@@ -39,7 +39,7 @@ pub mod slot {
 }
 
 /// MSRs that live in the core and have no other home.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct CoreMsrs {
     pub efer: u64,
     pub star: u64,
@@ -65,7 +65,7 @@ pub struct CoreMsrs {
 }
 
 /// Memory-type range registers (SDM Vol. 3A, section 12.11). Values as written.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Mtrrs {
     pub def_type: u64,
     pub phys_base: [u64; 10],
@@ -75,7 +75,7 @@ pub struct Mtrrs {
 }
 
 /// x87 state in the terms of FXSAVE (SDM Vol. 1, section 8.1).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct X87 {
     /// Control word.
     pub fcw: u16,
@@ -101,7 +101,7 @@ impl Default for X87 {
 }
 
 /// A descriptor-table register.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TableRegister {
     pub base: u64,
     pub limit: u16,
@@ -123,7 +123,7 @@ impl Default for Shortcuts {
 }
 
 /// What the processor is doing between instructions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Activity {
     Running,
     /// HLT: waits for an interrupt, NMI or reset.
@@ -333,6 +333,15 @@ impl Cpu {
     /// Continues at `rip` after this instruction (an [`crate::ExecFn`] that transfers control).
     pub fn set_rip(&mut self, rip: u64) {
         self.next_ip = rip;
+    }
+
+    /// Continues at `rip`, between runs: the host moves the processor, so that what it would have fetched next no longer
+    /// matters.
+    pub fn move_to(&mut self, rip: u64) {
+        self.set_rip(rip);
+        self.sequential = false;
+        self.repeating = 0;
+        self.followed = None;
     }
 
     /// TSC minus virtual time: IA32_TSC_ADJUST.

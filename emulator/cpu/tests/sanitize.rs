@@ -8,13 +8,7 @@ use cpu::run::Stop;
 use mem::HazardKind::{self, *};
 use mem::{CacheModel, Config, Operation, PhysAddr, Rate};
 use x86::cr::cr4;
-use x86::msr;
 
-/// k = 6; KeyIDs above 0 have keys of their own only after PCONFIG, which does not matter here.
-const ACTIVATE_K6: u64 = 0x0005_0006_0000_0002;
-/// The four page tables of the common set-up, and the last of them.
-const TABLES: u64 = 0x1000;
-const PT: u64 = 0x4000;
 const PAGE: u64 = 0x18_0000;
 /// Linear addresses of [`PAGE`] with KeyID 1 and with KeyID 0.
 const A: u32 = 0x20_0000;
@@ -117,15 +111,12 @@ fn machine(config: Config, program: &Program) -> Box<Cpu> {
     let (mut cpu, _) = board_with(Config { ram_bytes: 4 << 20, ..config });
     cpu.cr4 |= cr4::OSFXSR | cr4::OSXMMEXCPT;
     cpu.update_access_masks();
-    let mut tables = vec![0; 0x4000];
-    cpu.mem.dma_read(mem::BusAddr(TABLES), &mut tables);
     cpu.mem.sanitize(true);
-    cpu.mem.tme_mut().wrmsr(msr::IA32_TME_ACTIVATE, ACTIVATE_K6).unwrap();
-    // Written before activation, so not encrypted.
-    cpu.mem.load_image(PhysAddr(TABLES), &tables);
+    // KeyIDs above 0 have keys of their own only after PCONFIG, which does not matter here.
+    activate_tme(&mut cpu);
     let shift = cpu.mem.layout().memory_bits();
     let mut map = |linear: u32, page: u64, keyid: u64| {
-        let entry = PhysAddr(PT + u64::from(linear >> 12 & 511) * 8);
+        let entry = PhysAddr(pt_entry(u64::from(linear)));
         cpu.mem.load_image(entry, &(page | keyid << shift | 0x67).to_le_bytes());
     };
     map(A, PAGE, 1);

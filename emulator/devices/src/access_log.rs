@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 /// How many different accesses are remembered; a probing guest makes thousands.
 const CAPACITY: usize = 256;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum AccessKind {
     PortRead,
     PortWrite,
@@ -14,7 +14,7 @@ pub enum AccessKind {
 }
 
 /// An access to an address that no device decodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct UnclaimedAccess {
     pub kind: AccessKind,
     /// Port number or physical address.
@@ -26,7 +26,7 @@ pub struct UnclaimedAccess {
 }
 
 /// First accesses, in the order they happened.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct AccessLog {
     seen: BTreeSet<(AccessKind, u64, u8)>,
     fresh: Vec<UnclaimedAccess>,

@@ -36,7 +36,7 @@ const STATUS_BITS: u16 = TMR | BM_STS | GBL | PWRBTN | RTC | WAK_STS;
 const ENABLE_BITS: u16 = TMR | GBL | PWRBTN | RTC;
 
 /// The PM1a block and the timer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct AcpiPm {
     status: u16,
     enable: u16,

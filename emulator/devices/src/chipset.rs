@@ -62,7 +62,7 @@ impl Default for ChipsetConfig {
 }
 
 /// The board's chips. A clone is a snapshot.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Chipset {
     pub(crate) pic: PicPair,
     pub(crate) pit: Pit,
@@ -109,6 +109,12 @@ impl Chipset {
             debug_console_output: Vec::new(),
             unclaimed: AccessLog::default(),
         }
+    }
+
+    /// True if both boards have the same number of processors, and no more signals wait than may.
+    pub(crate) fn same_size(&self, other: &Self) -> bool {
+        let sizes = |board: &Self| (board.lapics.len(), board.pending.len());
+        sizes(self) == sizes(other) && self.signals.len() <= SIGNAL_CAPACITY
     }
 
     /// Platform reset or INIT. The RTC, CMOS RAM, the PM timer and input that waits on the serial line go on. Signals that

@@ -20,6 +20,7 @@ pub mod pic;
 pub mod pit;
 pub mod reset;
 pub mod rtc;
+mod snapshot;
 pub mod uart;
 
 pub use access_log::{AccessKind, UnclaimedAccess};

@@ -29,7 +29,7 @@ mod spec {
 use spec::*;
 
 /// The host bridge's two configuration ports.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 pub struct PciHost {
     address: u32,
 }

@@ -39,7 +39,7 @@ mod spec {
 }
 use spec::*;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 enum Initialization {
     /// Never initialised: INT stays low.
     None,
@@ -50,7 +50,7 @@ enum Initialization {
 }
 
 /// One 8259A.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 struct Pic {
     inputs: u8,
     /// Rising edges not acknowledged yet. An input that falls takes its request back ("the IR inputs must remain
@@ -258,7 +258,7 @@ pub enum PicRegister {
 }
 
 /// Master and slave, the slave's INT on the master's IR2.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct PicPair {
     master: Pic,
     slave: Pic,

@@ -29,7 +29,7 @@ mod spec {
 }
 use spec::*;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 enum Mode {
     InterruptOnTerminalCount,
     HardwareOneShot,
@@ -62,14 +62,14 @@ impl Mode {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 enum ByteAccess {
     Low,
     High,
     LowThenHigh,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 enum Counting {
     /// Waiting for a count.
     Stopped,
@@ -80,7 +80,7 @@ enum Counting {
 }
 
 /// One of the three counters.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 struct Counter {
     control: u8,
     mode: Mode,
@@ -356,7 +356,7 @@ impl Counter {
 }
 
 /// The 8254 and port 61H.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Pit {
     counters: [Counter; 3],
     /// Port 61H bits 3:0.
@@ -374,6 +374,12 @@ fn tick_at(now: u64) -> i64 {
 }
 
 impl Pit {
+    /// True if the counters count with lengths that there are.
+    pub(crate) fn is_valid(&self) -> bool {
+        let length = |n: i64| (1..=0x1_0000).contains(&n);
+        self.counters.iter().all(|c| length(c.length) && c.next_length.is_none_or(length))
+    }
+
     pub fn new() -> Self {
         Pit { counters: [Counter::new(true), Counter::new(true), Counter::new(false)], port_b: 0 }
     }

@@ -17,7 +17,7 @@ mod spec {
 use spec::*;
 
 /// The reset ports' state.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 pub struct ResetPorts {
     port_92: u8,
     reset_control: u8,

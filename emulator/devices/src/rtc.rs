@@ -66,7 +66,7 @@ const LAST_SECOND: u64 = 253_402_300_799;
 const END_OF_TIME: u64 = 1 << 62;
 
 /// The clock, its alarm and 114 bytes of RAM.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Rtc {
     index: u8,
     /// All registers as stored. The time bytes count only while the clock is stopped.
@@ -82,11 +82,19 @@ pub struct Rtc {
     synced: i64,
 }
 
+/// Registers and RAM, in bytes.
+const REGISTERS: usize = 128;
+
 impl Rtc {
+    /// True if all registers are there and one of them is selected.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.ram.len() == REGISTERS && usize::from(self.index) < REGISTERS
+    }
+
     /// `epoch` is the time at virtual time zero, in seconds since 1970-01-01T00:00:00Z; `ram_bytes` is the size of
     /// guest memory, `below_4g` what of it lies below 4 GiB.
     pub fn new(epoch: u64, ram_bytes: u64, below_4g: u64) -> Self {
-        let mut ram = vec![0; 128];
+        let mut ram = vec![0; REGISTERS];
         let kib = |bytes: u64| u16::try_from(bytes >> 10).unwrap_or(u16::MAX);
         let units = |bytes: u64| (bytes >> 16).min(0xFF_FFFF) as u32;
         let extended = kib(below_4g.saturating_sub(1 << 20).min(63 << 20));

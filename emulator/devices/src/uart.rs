@@ -71,7 +71,7 @@ use spec::*;
 const TERMINAL_LINES: u8 = MSR_CTS | MSR_DSR | MSR_DCD;
 
 /// One 16550A.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Uart {
     receiver: VecDeque<u8>,
     /// Input that the FIFO has no room for yet.

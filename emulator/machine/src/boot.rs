@@ -70,7 +70,7 @@ impl BootCpu for FirmwareCpu<'_> {
         cpu.update_mode();
         cpu.flush_tlb(true);
         cpu.drop_shortcuts();
-        cpu.set_rip(state.rip);
+        cpu.move_to(state.rip);
     }
 
     fn port_out(&mut self, port: u16, size: u8, value: u32) {
@@ -86,6 +86,6 @@ impl BootCpu for FirmwareCpu<'_> {
     fn jump_real16(&mut self, selector: u16, offset: u16) {
         let cs = self.0.segments[sreg::CS];
         self.0.set_segment(sreg::CS, Segment { selector, base: u64::from(selector) << 4, ..cs });
-        self.0.set_rip(offset.into());
+        self.0.move_to(offset.into());
     }
 }

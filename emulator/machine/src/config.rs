@@ -1,6 +1,7 @@
 //! What can be chosen of a machine.
 
-use firmware::{MemoryMapError, Setup};
+use devices::{Chipset, ChipsetConfig};
+use firmware::{MemoryMap, MemoryMapError, Setup};
 use mem::{CacheModel, Knobs, LockedWrite, Rate, TmeFeatures, TmeProfile, WbOrder};
 use thiserror::Error;
 
@@ -81,6 +82,52 @@ impl Default for Config {
             bulk_strings: true,
             sanitize: false,
         }
+    }
+}
+
+impl Config {
+    /// What of it is the memory side's.
+    pub fn memory(&self) -> mem::Config {
+        mem::Config {
+            ram_bytes: self.ram_bytes,
+            profile: self.profile,
+            cache: self.cache,
+            features: self.features,
+            locked_write: self.locked_write,
+            tdx_partition: self.tdx_partition,
+            cache_bytes: self.cache_bytes,
+            cache_ways: self.cache_ways,
+            wb_order: self.wb_order,
+            evict_rate: self.evict_rate,
+            prefetch: self.prefetch,
+            packages: self.packages,
+            knobs: self.knobs,
+            seed: self.seed,
+            fast: self.fast,
+        }
+    }
+
+    /// The board, as it is after power-up.
+    ///
+    /// # Errors
+    /// RAM that has no place in the memory map.
+    pub fn chipset(&self) -> Result<Chipset, MemoryMapError> {
+        Ok(Chipset::new(ChipsetConfig {
+            ram_bytes: self.ram_bytes,
+            ram_below_4g: MemoryMap::new(self.ram_bytes)?.low_top(),
+            phys_bits: self.memory().features().maxphyaddr,
+            dma_device: self.dma_device,
+            ..ChipsetConfig::default()
+        }))
+    }
+
+    /// Checks what [`crate::Machine::new`] would refuse, the host excepted.
+    ///
+    /// # Errors
+    /// The first rule that does not hold.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        MemoryMap::new(self.ram_bytes)?;
+        Ok(self.memory().check()?)
     }
 }
 

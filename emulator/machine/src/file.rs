@@ -286,6 +286,9 @@ const KNOBS: &[Knob] = &[
     },
 ];
 
+/// Knobs that change no result.
+const HOST_KNOBS: [&str; 3] = ["fast_path", "links", "bulk_strings"];
+
 /// Parameters of the hardware specification's Appendix A that no machine has yet, and why.
 const ABSENT: [(&str, &str); 2] = [
     (
@@ -307,7 +310,41 @@ fn tme_setting(setting: TmeSetting) -> &'static str {
     }
 }
 
+/// A knob that two machines have differently.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{knob} is {theirs} there and {ours} here")]
+pub struct Difference {
+    /// The key in a machine file.
+    pub knob: &'static str,
+    pub ours: String,
+    pub theirs: String,
+}
+
 impl Config {
+    /// The first knob, in the order of machine files, that a machine of this configuration and one of the other have
+    /// differently. The host's shortcuts and the sanitizer do not count: they change no result.
+    pub fn difference(&self, other: &Config) -> Option<Difference> {
+        let unset = || "not set".to_owned();
+        let found = KNOBS.iter().filter(|knob| !HOST_KNOBS.contains(&knob.name)).find_map(|knob| {
+            let (ours, theirs) = ((knob.show)(self), (knob.show)(other));
+            (ours != theirs).then(|| Difference {
+                knob: knob.name,
+                ours: ours.unwrap_or_else(unset),
+                theirs: theirs.unwrap_or_else(unset),
+            })
+        });
+        found.or_else(|| {
+            let shown = |config: &Config| config.features.map_or_else(unset, |features| format!("{features:x?}"));
+            let (ours, theirs) = (shown(self), shown(other));
+            (ours != theirs).then_some(Difference { knob: "features", ours, theirs })
+        })
+    }
+
+    /// Takes over the knobs that change no result.
+    pub fn set_shortcuts(&mut self, from: &Config) {
+        (self.fast, self.links, self.bulk_strings) = (from.fast, from.links, from.bulk_strings);
+    }
+
     /// Takes over what a machine file says; the rest stays.
     ///
     /// # Errors

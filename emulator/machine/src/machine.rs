@@ -8,7 +8,7 @@ use cpu::Cpu;
 use cpu::exec::system::cpuid::CpuModel;
 use cpu::run::Stop;
 use cpu::state::{Activity, Shortcuts};
-use devices::{Chipset, ChipsetConfig};
+use devices::Chipset;
 use firmware::{Bios, BootInfo, Images, LoadError, MemoryMap, SetupError};
 use mem::bus_trace::{Ciphertext, Header};
 use mem::{Event, Memory};
@@ -20,11 +20,13 @@ use x86::tme::activate;
 /// A machine.
 pub struct Machine {
     pub cpu: Box<Cpu>,
-    board: Board,
-    config: Config,
-    map: MemoryMap,
+    pub(crate) board: Board,
+    pub(crate) config: Config,
+    pub(crate) map: MemoryMap,
     /// What was typed and when, if somebody wants to repeat the run.
-    typed: Option<Vec<(VirtualTime, Vec<u8>)>>,
+    pub(crate) typed: Option<Vec<(VirtualTime, Vec<u8>)>>,
+    /// Platform resets.
+    pub(crate) resets: u64,
     /// Faults that wait, last, or are over.
     pub(crate) injections: Option<Box<Injections>>,
 }
@@ -57,39 +59,16 @@ impl Machine {
     pub fn new(config: Config) -> Result<Machine, ConfigError> {
         cpu::exec::simd::host_supported().map_err(ConfigError::Host)?;
         let map = MemoryMap::new(config.ram_bytes)?;
-        let mut memory = Memory::new(mem::Config {
-            ram_bytes: config.ram_bytes,
-            profile: config.profile,
-            cache: config.cache,
-            features: config.features,
-            locked_write: config.locked_write,
-            tdx_partition: config.tdx_partition,
-            cache_bytes: config.cache_bytes,
-            cache_ways: config.cache_ways,
-            wb_order: config.wb_order,
-            evict_rate: config.evict_rate,
-            prefetch: config.prefetch,
-            packages: config.packages,
-            knobs: config.knobs,
-            seed: config.seed,
-            fast: config.fast,
-        })?;
+        let mut memory = Memory::new(config.memory())?;
         memory.sanitize(config.sanitize);
         let features = *memory.tme().features();
-        let chipset = Chipset::new(ChipsetConfig {
-            ram_bytes: config.ram_bytes,
-            ram_below_4g: map.low_top(),
-            phys_bits: features.maxphyaddr,
-            dma_device: config.dma_device,
-            ..ChipsetConfig::default()
-        });
-        let board = Board::new(chipset);
+        let board = Board::new(config.chipset()?);
         let mut model = CpuModel::new(&features, 1, config.cache_bytes as u32, config.cache_ways as u32);
         model.pconfig_legacy_codes = config.pconfig_legacy_codes;
         model.core_override = config.core_override;
         let mut cpu = Cpu::new(0, model, Box::new(memory), Box::new(board.clone()), config.ips);
         cpu.shortcuts = Shortcuts { links: config.links, bulk_strings: config.bulk_strings };
-        Ok(Machine { cpu, board, config, map, typed: None, injections: None })
+        Ok(Machine { cpu, board, config, map, typed: None, resets: 0, injections: None })
     }
 
     /// Runs the firmware stage up to the point where an image can be loaded.
@@ -204,7 +183,7 @@ impl Machine {
                 // Shutdown leaves RIP at the instruction that started it all.
                 self.cpu.activity = Activity::Shutdown;
                 let ip = self.cpu.ip;
-                self.cpu.set_rip(ip);
+                self.cpu.move_to(ip);
                 Exit::TripleFault
             }
             Stop::Halted => Exit::Halted { interrupts: true },
@@ -237,8 +216,14 @@ impl Machine {
         firmware::resume(&mut FirmwareCpu(&mut self.cpu))
     }
 
+    /// Platform resets since the machine was built.
+    pub fn resets(&self) -> u64 {
+        self.resets
+    }
+
     /// Performs a platform reset: registers, board, memory side (spec 7.3).
     pub fn reset(&mut self, kind: ResetKind) {
+        self.resets += u64::from(kind != ResetKind::Init);
         let now = self.cpu.now();
         self.board.0.borrow_mut().reset(now, kind);
         self.cpu.tell_time();

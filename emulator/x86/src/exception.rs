@@ -1,7 +1,7 @@
 //! Exceptions (SDM Vol. 3A, ch. 6 "Interrupt and Exception Handling").
 
 /// A fault, trap or abort that an instruction raises. A guest's exceptions are values, never host errors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Exception {
     /// #DE, vector 0
     DivideError,

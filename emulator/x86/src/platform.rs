@@ -4,11 +4,11 @@
 //! nanoseconds since reset, derived from the instruction count, never from the host's clock.
 
 /// Virtual time in nanoseconds. The TSC runs at 1 GHz, so it is also the TSC before offsets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash, serde::Serialize, serde::Deserialize)]
 pub struct VirtualTime(pub u64);
 
 /// Kinds of reset (MK specification section 7.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ResetKind {
     /// Power was lost: the saved TME key is gone.
     Cold,
@@ -19,7 +19,7 @@ pub enum ResetKind {
 }
 
 /// Something the board asks of the machine around the processor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Signal {
     /// ACPI S5 or an equivalent.
     PowerOff,

@@ -31,7 +31,7 @@ pub mod ar {
 }
 
 /// A segment register with its hidden part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Segment {
     pub selector: u16,
     /// Access rights, see [`ar`].

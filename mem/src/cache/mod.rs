@@ -8,6 +8,7 @@ mod evict;
 mod order;
 mod pool;
 mod sets;
+pub(crate) mod snapshot;
 
 use rand_chacha::ChaCha20Rng;
 use x86::mutant;
@@ -17,7 +18,6 @@ use crate::config::{CacheModel, Config};
 use crate::controller::{Controller, Place};
 use crate::event::Event;
 use crate::frame::FramePtr;
-use crate::hash::StateHasher;
 use crate::rate::Rate;
 use crate::tme::{eviction_generator, prefetch_generator};
 use order::{Dirty, Orderer};
@@ -25,7 +25,7 @@ use pool::{FramePool, POOL_FRAMES, line_address};
 use sets::{LineId, Sets};
 
 pub(crate) use pool::line_bit;
-pub(crate) use sets::{CACHE_BYTES_MAX, CACHE_WAYS_MAX};
+pub(crate) use sets::{CACHE_BYTES_MAX, CACHE_WAYS_MAX, GROUP_SETS};
 
 /// Frames that `off` leaves without lines, for pages that come: it evicts a page beyond that, which changes no result.
 const OFF_SLACK: usize = 64;
@@ -133,6 +133,7 @@ impl Cache {
             }
         }
         controller.stats.count_fill(controller.layout().keyid(place.address));
+        self.pool.note_change(frame);
         controller.fill(place, frame);
         frame.0.resident.set(frame.resident() | line_bit(line));
         self.pool.refresh(place.page, line);
@@ -146,6 +147,7 @@ impl Cache {
     #[inline]
     pub(crate) fn store(&mut self, frame: FramePtr, line: u32) -> bool {
         let bit = line_bit(line);
+        self.pool.note_change(frame);
         let code_hit = frame.code() & bit != 0;
         if code_hit || frame.dirty() & bit == 0 {
             frame.0.code.set(frame.code() & !bit);
@@ -304,36 +306,6 @@ impl Cache {
         self.drop_all();
     }
 
-    /// Tags, dirtiness, bytes, and what victims and write-back orders are chosen by. In `off` nothing is cached.
-    pub(crate) fn hash(&self, hasher: &mut StateHasher) {
-        match &self.model {
-            Model::Exact(sets) => {
-                hasher.u64(sets.iter().len() as u64);
-                hasher.u64(sets.ways() as u64);
-                for lines in sets.iter() {
-                    hasher.u64(lines.len() as u64);
-                    for id in lines {
-                        hash_line(hasher, self.pool.get(id.frame_index()), id.line());
-                    }
-                }
-            }
-            Model::Lazy => {
-                let mut holders: Vec<FramePtr> = self.pool.holders().collect();
-                holders.sort_unstable_by_key(|frame| frame.bus_page());
-                for frame in holders {
-                    bits(frame.resident()).for_each(|line| hash_line(hasher, frame, line));
-                }
-                hasher.u64(u64::MAX);
-            }
-            Model::Off => {}
-        }
-        hasher.u128(self.orderer.position());
-        hasher.u128(self.evictions.get_word_pos());
-        if self.prefetch != Rate::NEVER {
-            hasher.u128(self.prefetches.get_word_pos());
-        }
-    }
-
     /// The dirty copy of a line under another KeyID; the one with the highest full PA.
     pub(crate) fn dirty_alias(&self, frame: FramePtr, line: u32) -> Option<FramePtr> {
         let bit = line_bit(line);
@@ -405,13 +377,6 @@ impl Cache {
             }
         }
     }
-}
-
-fn hash_line(hasher: &mut StateHasher, frame: FramePtr, line: u32) {
-    let dirty = frame.dirty() & line_bit(line) != 0;
-    // Line addresses have six free low bits.
-    hasher.u64(line_address(frame, line).0 | u64::from(dirty));
-    hasher.bytes(&frame.line_bytes(line));
 }
 
 /// Says which copies the write-backs that follow lose.

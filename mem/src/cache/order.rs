@@ -27,7 +27,7 @@ impl Dirty {
 /// Puts dirty lines in order.
 pub(super) struct Orderer {
     order: WbOrder,
-    rng: ChaCha20Rng,
+    pub(super) rng: ChaCha20Rng,
 }
 
 impl Orderer {

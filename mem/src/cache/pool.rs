@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 
+use super::snapshot::Changes;
 use crate::addr::{BusAddr, LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES};
 use crate::controller::{Controller, Place};
 use crate::frame::{Frame, FramePtr, NO_FRAME, SLAB_FRAMES, return_slabs, take_slab};
@@ -18,7 +19,7 @@ const CODE_PATIENCE: usize = 8;
 
 pub(crate) struct FramePool {
     slabs: Vec<&'static [Frame]>,
-    frames: Vec<FramePtr>,
+    pub(super) frames: Vec<FramePtr>,
     limit: usize,
     /// Frames that had no resident line when they were queued, the longest empty first. A frame that was filled again
     /// since then is passed over.
@@ -26,14 +27,16 @@ pub(crate) struct FramePool {
     /// Every frame with a resident line, in models that list them, and some without; the longest listed first.
     holders: VecDeque<u32>,
     /// First frame of each RAM page; the others follow by `Frame::next`.
-    heads: Vec<u32>,
+    pub(super) heads: Vec<u32>,
     /// Frames that changed their page since the list was last drained.
     pub(crate) retired: Vec<Retired>,
     /// Lines that left `exec_ok` without being written since the list was last drained.
     pub(crate) parked: Vec<Parked>,
     pub(crate) recycled: u64,
     /// False: no line ever gets a fast bit.
-    fast: bool,
+    pub(super) fast: bool,
+    /// The pages that may differ from the last snapshot; `None` before the first one.
+    pub(super) changes: Option<Changes>,
     /// What frames start with: no line is allowed until the sanitizer says so, or every line while it is off.
     allow: u64,
 }
@@ -52,6 +55,7 @@ impl FramePool {
             parked: Vec::new(),
             recycled: 0,
             fast,
+            changes: None,
             allow: !0,
         }
     }
@@ -105,6 +109,9 @@ impl FramePool {
         frame.0.allow_x.set(self.allow);
         frame.0.next.set(self.heads[page as usize]);
         self.heads[page as usize] = frame.index();
+        if let Some(changes) = &self.changes {
+            changes.note(frame);
+        }
         frame
     }
 
@@ -198,12 +205,14 @@ impl FramePool {
 
     /// A line was written back.
     pub(crate) fn note_clean(&self, frame: FramePtr, line: u32) {
+        self.note_change(frame);
         frame.0.dirty.set(frame.dirty() & !line_bit(line));
         self.refresh(frame.0.page_index.get(), line);
     }
 
     /// Takes a line's residency away. Its `code` bit stays ("parked"): the core compares the bytes when they return.
     pub(crate) fn forget(&mut self, frame: FramePtr, line: u32) {
+        self.note_change(frame);
         let bit = line_bit(line);
         self.park(frame, bit);
         for bits in [&frame.0.resident, &frame.0.dirty, &frame.0.fast_r, &frame.0.fast_w] {
@@ -218,6 +227,7 @@ impl FramePool {
 
     /// Takes the residency of every line of a frame away.
     pub(crate) fn forget_page(&mut self, frame: FramePtr) {
+        self.note_change(frame);
         self.park(frame, !0);
         let bits = frame.0;
         for bits in [&bits.resident, &bits.dirty, &bits.fast_r, &bits.fast_w] {
@@ -228,7 +238,7 @@ impl FramePool {
 
     /// Takes lines out of `exec_ok`.
     #[inline]
-    fn park(&mut self, frame: FramePtr, lines: u64) {
+    pub(super) fn park(&mut self, frame: FramePtr, lines: u64) {
         let lines = frame.exec_ok() & lines;
         if lines != 0 {
             frame.0.exec_ok.set(frame.exec_ok() & !lines);
@@ -344,7 +354,8 @@ pub(crate) fn line_bit(line: u32) -> u64 {
 fn set_fast(frame: FramePtr, bit: u64, alone: bool) {
     let frame = frame.0;
     let readable = if alone { frame.resident.get() & frame.allow_r.get() & bit } else { 0 };
-    let writable = readable & frame.allow_w.get() & frame.dirty.get() & !frame.code.get();
+    let writable =
+        if frame.saved.get() { 0 } else { readable & frame.allow_w.get() & frame.dirty.get() & !frame.code.get() };
     frame.fast_r.set(frame.fast_r.get() & !bit | readable);
     frame.fast_w.set(frame.fast_w.get() & !bit | writable);
 }

@@ -30,6 +30,9 @@ impl LineId {
 pub(crate) const CACHE_BYTES_MAX: usize = 1 << 30;
 pub(crate) const CACHE_WAYS_MAX: usize = 64;
 
+/// Sets in a group, the unit in which snapshots share them.
+pub(crate) const GROUP_SETS: usize = 64;
+
 /// Which lines are in the cache, set by set.
 pub(super) struct Sets {
     ways: usize,
@@ -38,13 +41,21 @@ pub(super) struct Sets {
     lines: Vec<LineId>,
     /// Occupied places per set.
     filled: Vec<u8>,
+    /// Groups of sets ([`GROUP_SETS`]) that changed since the last snapshot or restore.
+    changed: Vec<bool>,
 }
 
 impl Sets {
     /// `bytes / (64 * ways)` is a power of two.
     pub(super) fn new(bytes: usize, ways: usize) -> Self {
         let sets = bytes / (LINE_BYTES * ways);
-        Self { ways, set_mask: sets - 1, lines: vec![LineId::VACANT; sets * ways], filled: vec![0; sets] }
+        Self {
+            ways,
+            set_mask: sets - 1,
+            lines: vec![LineId::VACANT; sets * ways],
+            filled: vec![0; sets],
+            changed: vec![true; sets.div_ceil(GROUP_SETS)],
+        }
     }
 
     fn set_of(&self, address: PhysAddr) -> usize {
@@ -61,6 +72,7 @@ impl Sets {
         let victim = self.lines[first];
         self.lines.copy_within(first + 1..first + self.ways, first);
         self.filled[set] -= 1;
+        self.changed[set / GROUP_SETS] = true;
         Some(victim)
     }
 
@@ -69,6 +81,7 @@ impl Sets {
         let set = self.set_of(address);
         self.lines[set * self.ways + usize::from(self.filled[set])] = id;
         self.filled[set] += 1;
+        self.changed[set / GROUP_SETS] = true;
     }
 
     /// Takes a line off the list.
@@ -78,11 +91,13 @@ impl Sets {
         if let Some(at) = self.lines[first..first + filled].iter().position(|line| *line == id) {
             self.lines.copy_within(first + at + 1..first + filled, first + at);
             self.filled[set] -= 1;
+            self.changed[set / GROUP_SETS] = true;
         }
     }
 
     pub(super) fn clear(&mut self) {
         self.filled.fill(0);
+        self.changed.fill(true);
     }
 
     pub(super) fn ways(&self) -> usize {
@@ -97,5 +112,39 @@ impl Sets {
     /// The lines of each set, oldest fill first.
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &[LineId]> + '_ {
         self.lines.chunks_exact(self.ways).zip(&self.filled).map(|(lines, &filled)| &lines[..usize::from(filled)])
+    }
+
+    /// The groups of sets.
+    pub(super) fn groups(&self) -> usize {
+        self.changed.len()
+    }
+
+    /// True if the group may differ from the last snapshot.
+    pub(super) fn has_changed(&self, group: usize) -> bool {
+        self.changed[group]
+    }
+
+    /// The group is as the last snapshot has it.
+    pub(super) fn note_saved(&mut self, group: usize) {
+        self.changed[group] = false;
+    }
+
+    /// The lines of each set of a group, oldest fill first.
+    pub(super) fn group(&self, group: usize) -> impl Iterator<Item = &[LineId]> + '_ {
+        let sets = group * GROUP_SETS..self.filled.len().min((group + 1) * GROUP_SETS);
+        sets.map(|set| &self.lines[set * self.ways..][..usize::from(self.filled[set])])
+    }
+
+    /// Replaces the lines of the sets of a group, oldest fill first. Sets and lines beyond those that there are are ignored.
+    pub(super) fn set_group(&mut self, group: usize, sets: impl Iterator<Item = impl Iterator<Item = LineId>>) {
+        for (set, lines) in (group * GROUP_SETS..self.filled.len().min((group + 1) * GROUP_SETS)).zip(sets) {
+            let mut filled = 0;
+            for (place, line) in self.lines[set * self.ways..][..self.ways].iter_mut().zip(lines) {
+                *place = line;
+                filled += 1;
+            }
+            self.filled[set] = filled;
+        }
+        self.changed[group] = false;
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Transfer {
 }
 
 /// The cipher is given a wrong data unit number (section 9.12).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TweakFault {
     /// XORed to the data unit number, `Mem(pa) >> 6`.
     pub xor_mask: u64,
@@ -47,7 +47,7 @@ pub struct TweakFault {
 }
 
 /// What becomes of a write-back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum WritebackAction {
     /// It is performed.
     Pass,
@@ -59,7 +59,7 @@ pub enum WritebackAction {
 
 /// Which write-backs are disturbed, and how (section 9.13). Write-backs only: stores past the cache and DMA pass. Without
 /// effect on `cache = off`, which has none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct WritebackFilter {
     /// First line, without KeyID.
     pub first: LineAddr,
@@ -79,7 +79,7 @@ impl WritebackFilter {
 }
 
 /// Armed faults. Nothing is armed by default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Faults {
     /// Address bits that DRAM decoding takes for 0 (sections 9.7 and 9.8). The tweak uses the full address (section 6.2).
     /// DRAM counts RAM without the hole below 4 GiB, so that these are bits of the physical address for RAM below the

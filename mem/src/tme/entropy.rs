@@ -20,7 +20,7 @@ pub enum EntropyStream {
 }
 
 /// What a scripted draw yields instead of the generator's output (fault hook, MK specification section 9.15).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum EntropyStep {
     /// The generator's own output: passes over one draw.
     Normal,
@@ -71,7 +71,7 @@ pub(crate) fn injection_generator(seed: u64, number: usize) -> ChaCha20Rng {
     generator(seed, (number as u64) << stream::INJECTION_SHIFT | stream::INJECTION)
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 struct Stream {
     rng: ChaCha20Rng,
     script: VecDeque<EntropyStep>,
@@ -91,7 +91,7 @@ impl Stream {
 }
 
 /// The streams. A reset does not restart them (MK-034).
-#[derive(Debug)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Entropy {
     seed: u64,
     streams: [Stream; 3],
@@ -136,6 +136,11 @@ impl Entropy {
 
     pub(crate) fn script(&mut self, stream: EntropyStream, steps: impl IntoIterator<Item = EntropyStep>) {
         self.streams[stream as usize].script.extend(steps);
+    }
+
+    /// True if both have the same seed and rate.
+    pub(crate) fn same_generator(&self, other: &Self) -> bool {
+        (self.seed, self.fail_rate) == (other.seed, other.fail_rate)
     }
 
     pub(crate) fn hash(&self, hasher: &mut StateHasher) {

@@ -88,6 +88,18 @@ impl DataKey {
         self.k1 == [0; KEY_BYTES] && self.k2 == [0; KEY_BYTES]
     }
 
+    /// The inverse of [`material`](Self::material); `None` for an algorithm that there is not.
+    fn from_material(bytes: &[u8; Self::MATERIAL_BYTES]) -> Option<Self> {
+        let (mut k1, mut k2) = ([0; KEY_BYTES], [0; KEY_BYTES]);
+        k1.copy_from_slice(&bytes[1..=KEY_BYTES]);
+        k2.copy_from_slice(&bytes[KEY_BYTES + 1..]);
+        let algorithm = Algorithm::from_number(bytes[0].into())?;
+        let used = algorithm.key_bytes();
+        let schedule = XtsKey::new(algorithm, &k1[..used], &k2[..used]);
+        // A flip of the algorithm's bit leaves bytes behind that the shorter key does not use.
+        Some(Self { algorithm, k1, k2, schedule })
+    }
+
     pub(crate) fn hash(&self, hasher: &mut StateHasher) {
         hasher.u64(u64::from(self.algorithm.number()));
         hasher.bytes(&self.k1);
@@ -102,8 +114,29 @@ impl std::fmt::Debug for DataKey {
     }
 }
 
+/// In snapshots.
+impl serde::Serialize for DataKey {
+    fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let bytes = self.material();
+        (bytes[0], &bytes[1..=KEY_BYTES], &bytes[KEY_BYTES + 1..]).serialize(out)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for DataKey {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (algorithm, k1, k2) = <(u8, Vec<u8>, Vec<u8>)>::deserialize(from)?;
+        let mut bytes = [algorithm; Self::MATERIAL_BYTES];
+        if k1.len() != KEY_BYTES || k2.len() != KEY_BYTES {
+            return Err(serde::de::Error::custom("a key of another length"));
+        }
+        bytes[1..=KEY_BYTES].copy_from_slice(&k1);
+        bytes[KEY_BYTES + 1..].copy_from_slice(&k2);
+        Self::from_material(&bytes).ok_or_else(|| serde::de::Error::custom("a key of no algorithm"))
+    }
+}
+
 /// What a KeyID does to memory.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub enum KeyMode {
     /// As KeyID 0: the TME key, or plaintext under bypass.
     #[default]
@@ -117,7 +150,7 @@ pub enum KeyMode {
 }
 
 /// One entry per KeyID 0 to MK_TME_MAX_KEYS. Entry 0 is fixed to TME mode.
-#[derive(Debug)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct KeyTable {
     entries: Vec<KeyMode>,
 }
@@ -162,6 +195,11 @@ impl KeyTable {
             }
         };
         true
+    }
+
+    /// Entries, that of KeyID 0 included.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     pub(crate) fn clear(&mut self) {

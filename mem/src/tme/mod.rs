@@ -26,7 +26,7 @@ use crate::tme::entropy::Entropy;
 use crypto::XtsKey;
 
 /// What a write to a locked IA32_TME_ACTIVATE does; the sources disagree (MC-07).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 pub enum LockedWrite {
     /// #GP(0).
     #[default]
@@ -36,7 +36,7 @@ pub enum LockedWrite {
 }
 
 /// Faults and delays of PCONFIG (MK specification, Appendix A and section 9.15).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 pub struct Knobs {
     /// How often PCONFIG finds the key table locked (MK-092).
     pub busy_rate: Rate,
@@ -57,7 +57,7 @@ pub enum Cipher<'a> {
 }
 
 /// The state.
-#[derive(Debug)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct TmePackage {
     features: TmeFeatures,
     locked_write: LockedWrite,
@@ -80,6 +80,8 @@ pub struct TmePackage {
     now: Icount,
     /// The key table is locked before this count (knob `pconfig_latency`).
     busy_until: Icount,
+    /// Host-side.
+    #[serde(skip)]
     pub(crate) events: Events,
 }
 
@@ -262,6 +264,16 @@ impl TmePackage {
         }
         self.layout.keyid_bits = 0;
         self.busy_until = Icount(0);
+    }
+
+    /// True if what reset does not change is the same, so that the state of one can be taken over by the other.
+    pub(crate) fn same_hardware(&self, other: &Self) -> bool {
+        let fixed = |tme: &Self| (tme.features, tme.locked_write, tme.tdx_partition, tme.knobs, tme.layout.maxphyaddr);
+        let bits = [self, other].map(|tme| tme.layout.keyid_bits <= tme.features.max_keyid_bits());
+        fixed(self) == fixed(other)
+            && bits == [true; 2]
+            && self.keys.len() == other.keys.len()
+            && self.entropy.same_generator(&other.entropy)
     }
 
     pub(crate) fn hash(&self, hasher: &mut StateHasher) {

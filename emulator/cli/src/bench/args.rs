@@ -1,17 +1,28 @@
 //! The options of `mktme-emu bench`.
 
+use super::boot::args::BootArgs;
 use super::latency::{Model, Parameters};
 use crate::Result;
 use crate::help;
 use crate::outcome::Failure;
 use crate::value::{self, AesBackend};
-use clap::Args;
+use clap::{Args, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+/// What else can be measured.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Boots a guest here and in QEMU or another build, in turns, and compares CPU times item by item
+    #[command(long_about = help::BENCH_BOOT_ABOUT, after_help = help::BENCH_BOOT_AFTER, max_term_width = 100)]
+    Boot(Box<BootArgs>),
+}
 
 /// Options of a measurement.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
+    #[command(subcommand)]
+    pub command: Option<BenchCommand>,
     /// A few seconds instead of half a minute; the figures are rough
     #[arg(long, help_heading = help::MEASUREMENT)]
     pub quick: bool,

@@ -281,6 +281,27 @@ pub fn measure(budget: &Budget, backends: &[Backend], progress: &Progress) -> Re
     Ok((limit, rows))
 }
 
+/// What a line costs that goes through the cipher alone, AES-XTS-128.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LineCost {
+    pub backend: &'static str,
+    pub encrypt_ns: f64,
+    pub decrypt_ns: f64,
+}
+
+/// Measures it: medians, since it stands for what happens among other work.
+pub fn line_cost(budget: &Budget, backend: Backend) -> LineCost {
+    let mut bench = Bench::new(OwnCipher::new(backend, Algorithm::AesXts128), budget);
+    let [encrypt_ns, decrypt_ns] = Way::BOTH.map(|way| {
+        let mut series = Series::calibrate(budget, || bench.pass(Workload::Single, way));
+        for _ in 0..budget.samples {
+            series.take(|| bench.pass(Workload::Single, way));
+        }
+        series.timing().median
+    });
+    LineCost { backend: backend.name(), encrypt_ns, decrypt_ns }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

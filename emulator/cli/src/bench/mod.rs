@@ -2,12 +2,14 @@
 //!
 //! Reading order: [`args`] (what can be asked for), [`sample`] (how anything is timed), [`limit`] (what the silicon can
 //! do), [`cipher`] (the implementations) with [`datapath`] (the work they get), [`memory`], [`guest`] (the line transfers
-//! of a run) with [`latency`] (the model that they go through), [`report`] (table and JSON), [`plot`] (SVG).
+//! of a run) with [`latency`] (the model that they go through), [`report`] (table and JSON), [`plot`] (SVG). `bench boot`,
+//! the whole emulator against others, is in [`boot`].
 //!
 //! Only ratios within a run mean anything: samples of everything that is compared alternate, and the limit is sampled
 //! among them, so that a busy or throttled host slows all alike.
 
 pub mod args;
+pub mod boot;
 mod cipher;
 mod datapath;
 mod guest;
@@ -21,7 +23,7 @@ mod sample;
 use crate::Result;
 use crate::files::{self, WholeFile};
 use crate::outcome::{Failure, status};
-use args::BenchArgs;
+use args::{BenchArgs, BenchCommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use report::Report;
 use sample::Budget;
@@ -32,6 +34,9 @@ use std::io::Write;
 /// # Errors
 /// Bad arguments, a file that cannot be written, a guest that cannot be booted.
 pub fn run(args: &BenchArgs) -> Result<u8> {
+    if let Some(BenchCommand::Boot(args)) = &args.command {
+        return boot::run(args);
+    }
     args.aes_backend.choose()?;
     let model = args.model()?;
     let guest = guest::Guest::open(args)?;
@@ -54,7 +59,7 @@ pub fn run(args: &BenchArgs) -> Result<u8> {
         file.finish(|out| out.write_all(text.as_bytes()))?;
     }
     if let Some(file) = svg {
-        let text = plot::svg(&report).map_err(|e| Failure::Host(format!("--svg: {e}")))?;
+        let text = plot::render(&plot::panels(&report)).map_err(|e| Failure::Host(format!("--svg: {e}")))?;
         file.finish(|out| out.write_all(text.as_bytes()))?;
     }
     Ok(status::SUCCESS)
@@ -76,6 +81,11 @@ impl Progress {
     fn step(&self, what: &str) {
         self.0.set_message(what.to_owned());
         self.0.inc(1);
+    }
+
+    /// What the step has come to.
+    fn say(&self, what: &str) {
+        self.0.set_message(what.to_owned());
     }
 
     fn end(&self) {

@@ -25,11 +25,11 @@ const COLORS: [RGBColor; 6] = [
 ];
 
 /// Bars with a title.
-struct Panel {
-    title: String,
-    bars: Vec<(String, f64)>,
+pub struct Panel {
+    pub title: String,
+    pub bars: Vec<(String, f64)>,
     /// Bars of a group have the same colour.
-    group: usize,
+    pub group: usize,
 }
 
 impl Panel {
@@ -38,11 +38,8 @@ impl Panel {
     }
 }
 
-/// Draws everything.
-///
-/// # Errors
-/// What the drawing library says.
-pub fn svg(report: &Report) -> Result<String, String> {
+/// The figures of a report.
+pub fn panels(report: &Report) -> [Vec<Panel>; 2] {
     let datapath = [Algorithm::AesXts128, Algorithm::AesXts256].map(|algorithm| {
         let rows: Vec<_> =
             report.datapath.iter().filter(|r| r.algorithm == algorithm && r.way == Way::Encrypt).collect();
@@ -68,7 +65,14 @@ pub fn svg(report: &Report) -> Result<String, String> {
         bars: report.policies.iter().map(|cost| (cost.policy.name().to_owned(), cost.slowdown_percent)).collect(),
         group: 1,
     };
-    let rows = [datapath, [memory, policies]];
+    [datapath.into(), vec![memory, policies]]
+}
+
+/// Draws rows of panels, at most two in each.
+///
+/// # Errors
+/// What the drawing library says.
+pub fn render(rows: &[Vec<Panel>]) -> Result<String, String> {
     let height: i32 = rows.iter().map(|row| row.iter().map(Panel::height).max().unwrap_or(0)).sum();
 
     let mut text = String::new();
@@ -76,7 +80,7 @@ pub fn svg(report: &Report) -> Result<String, String> {
         let root = SVGBackend::with_string(&mut text, (WIDTH as u32, height.max(1) as u32)).into_drawing_area();
         root.fill(&WHITE).map_err(|e| e.to_string())?;
         let mut top = 0;
-        for row in &rows {
+        for row in rows {
             for (column, panel) in row.iter().enumerate() {
                 draw(&root, (column as i32 * WIDTH / 2, top), panel).map_err(|e| e.to_string())?;
             }

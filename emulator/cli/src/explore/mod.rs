@@ -137,6 +137,8 @@ fn check(args: &ExploreArgs) -> Result<Vec<Policy>> {
         (run.record.bus_trace.is_some(), "--bus-trace"),
         (run.sanitizer.sanitize_json.is_some(), "--sanitize-json"),
         (run.machine_show, "--machine-show"),
+        (!run.savevm.is_empty(), "--savevm"),
+        (run.loadvm.is_some(), "--loadvm"),
     ] {
         if given {
             return chosen(option);

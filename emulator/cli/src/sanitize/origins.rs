@@ -36,7 +36,7 @@ pub fn find(
     let mut machine = Machine::new(config).map_err(plan::config_error)?;
     machine.cpu.mem.watch_lines(&questions);
     let again = |e| Failure::Host(format!("--sanitize-origins: cannot repeat the run: {e}"));
-    session::power_on(&mut machine, plan).map_err(again)?;
+    session::start(&mut machine, plan).map_err(again)?;
     plan.inject.arm_again(&mut machine);
     let mut typed = typed.iter();
     let mut next = typed.next();

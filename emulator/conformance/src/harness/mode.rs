@@ -71,7 +71,6 @@ impl Mode {
         cpu.activity = Activity::Running;
         cpu.regs[..16].fill(0);
         cpu.regs[usize::from(cpu::state::slot::RSP)] = self.stack();
-        (cpu.sequential, cpu.repeating, cpu.followed) = (false, 0, None);
         let vm = if self == Mode::Virtual8086 { flags::VM | flags::IOPL } else { 0 };
         cpu.set_rflags(flags::FIXED | vm);
         if !(self.is_long() && last.is_some_and(Mode::is_long)) {
@@ -84,7 +83,7 @@ impl Mode {
             cpu.flush_tlb(true);
         }
         cpu.drop_shortcuts();
-        cpu.set_rip(self.entry());
+        cpu.move_to(self.entry());
     }
 
     fn control_registers(self, cpu: &mut Cpu) {

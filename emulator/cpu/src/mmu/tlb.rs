@@ -27,7 +27,7 @@ pub mod prop {
 }
 
 /// One translation of a 4-KiB linear page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Translation {
     /// Linear address >> 12.
     pub vpage: u64,
@@ -54,7 +54,7 @@ pub enum Side {
 
 /// What an entry is found by: bits 47:12 of the linear address above the identity it was made under. Canonical
 /// addresses differ in these bits if they differ at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Tag(u64);
 
 impl Tag {
@@ -73,6 +73,7 @@ impl Tag {
 const EMPTY: Translation = Translation { vpage: u64::MAX, bus_page: 0, props: 0, pcid: 0, ty: MemType::Uc };
 
 /// One buffer.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 struct Buffer {
     tags: Box<[[Tag; WAYS]]>,
     entries: Box<[[Translation; WAYS]]>,
@@ -97,6 +98,7 @@ impl Buffer {
 }
 
 /// Both buffers of one logical processor.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Tlb {
     data: Buffer,
     fetch: Buffer,
@@ -106,6 +108,7 @@ pub struct Tlb {
 }
 
 /// The identities under which live entries are tagged.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 struct Identities {
     of_pcid: Box<[u32]>,
     global: u32,
@@ -292,6 +295,13 @@ impl Tlb {
     /// False if no piece of a large page can be cached for this page's region.
     pub fn may_have_large(&self, vpage: u64) -> bool {
         self.large & region_bit(vpage) != 0
+    }
+
+    /// True if the tables have the sizes that they are used with.
+    pub(crate) fn is_valid(&self) -> bool {
+        let sets = |b: &Buffer| (b.tags.len(), b.entries.len(), b.oldest.len()) == (SETS, SETS, SETS);
+        let ways = |b: &Buffer| b.oldest.iter().all(|way| usize::from(*way) < WAYS);
+        [&self.data, &self.fetch].into_iter().all(|b| sets(b) && ways(b)) && self.ids.of_pcid.len() == PCIDS
     }
 
     /// Which way each set replaces next, eight sets to a word.

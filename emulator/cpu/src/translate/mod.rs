@@ -252,28 +252,37 @@ impl Translator<'_> {
     }
 }
 
-/// Gives ops the handlers of pairs, so that the fewest jumps remain whether or not the block is entered at its start: the
-/// slow path of an op goes on to the second of its pair alone.
+/// Gives ops the handlers of pairs and triples, so that the fewest jumps remain whether or not the block is entered at its
+/// start: the slow path of an op goes on to the next one alone.
 fn fuse_pairs(items: &mut [Item]) {
-    // Jumps from an item to the end of the block.
-    let (mut after_next, mut after_this) = (0, 0);
-    let mut next: Option<Handler> = None;
+    // Jumps to the end of the block from behind one, two and three ops.
+    let mut jumps = [0; 3];
+    // The own handlers of the two ops that come next, if nothing lies between.
+    let mut next: [Option<Handler>; 2] = [None; 2];
     for item in items.iter_mut().rev() {
         let Item::Op(op) = item else {
-            next = None;
+            next = [None; 2];
             continue;
         };
         let own = op.f;
-        let mut jumps = after_this + 1;
-        if let Some(second) = next
-            && after_next < after_this + 1
-            && let Some(both) = fused(own, second)
+        let mut fewest = jumps[0];
+        if let Some(second) = next[0]
+            && let Some(fused) = fused(own, second)
         {
-            op.f = both;
-            jumps = after_next + 1;
+            if jumps[1] < fewest
+                && let Some(pair) = fused.pair()
+            {
+                (op.f, fewest) = (pair, jumps[1]);
+            }
+            if jumps[2] < fewest
+                && let Some(third) = next[1]
+                && let Some(triple) = fused.triple(third)
+            {
+                (op.f, fewest) = (triple, jumps[2]);
+            }
         }
-        (after_next, after_this) = (after_this, jumps);
-        next = Some(own);
+        jumps = [fewest + 1, jumps[0], jumps[1]];
+        next = [Some(own), next[0]];
     }
 }
 

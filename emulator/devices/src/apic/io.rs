@@ -35,7 +35,7 @@ use spec::*;
 const IDLE_WIRES: u32 = 0x00FF_0000;
 
 /// The I/O APIC. Messages it wants to send wait until [`IoApic::next_message`] takes them.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct IoApic {
     id: u8,
     select: u8,

@@ -21,7 +21,7 @@ const TIMER: usize = 0;
 const ERROR: usize = (LVT_ERROR - LVT_TIMER) as usize;
 
 /// A set of vectors: ISR, TMR or IRR.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 struct Vectors([u64; 4]);
 
 impl Vectors {
@@ -68,7 +68,7 @@ pub enum Effect {
 }
 
 /// One processor's local APIC.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct LocalApic {
     initial_id: u32,
     physical_bits: u8,

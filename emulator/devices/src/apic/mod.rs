@@ -8,7 +8,7 @@ pub mod registers;
 pub mod timer;
 
 /// Delivery mode of a redirection entry, an LVT entry or an ICR write (SDM Vol. 3A 11.5.1, 11.6.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum DeliveryMode {
     Fixed,
     LowestPriority,
@@ -36,7 +36,7 @@ impl DeliveryMode {
 }
 
 /// Whom a message is for (SDM Vol. 3A 11.6.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Destination {
     /// The local APIC with this ID.
     Physical(u32),
@@ -46,7 +46,7 @@ pub enum Destination {
 }
 
 /// An interrupt message on its way to local APICs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Message {
     pub destination: Destination,
     pub mode: DeliveryMode,

@@ -6,7 +6,7 @@ use crate::layout::LAPIC_TIMER_HZ;
 const NS_PER_CLOCK: u64 = 1_000_000_000 / LAPIC_TIMER_HZ;
 const _: () = assert!(NS_PER_CLOCK * LAPIC_TIMER_HZ == 1_000_000_000);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum TimerMode {
     OneShot,
     Periodic,
@@ -28,7 +28,7 @@ impl TimerMode {
 }
 
 /// Timer state. Times are nanoseconds of virtual time.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct ApicTimer {
     mode: TimerMode,
     divide_configuration: u32,

@@ -48,7 +48,7 @@ use super::spec::BAR_BYTES;
 use spec::*;
 
 /// The registers that can be written.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct ConfigSpace {
     command: u32,
     bar: u32,

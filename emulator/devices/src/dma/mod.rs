@@ -66,7 +66,7 @@ use spec::*;
 const BURST: u64 = 64;
 
 /// STATUS\[15:8\] when ERROR is set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Reason {
     /// No RAM at FAULT_ADDRESS, or the KeyID is private to TDX. COUNT bytes were moved before.
     MasterAbort = 1,
@@ -81,7 +81,7 @@ pub enum Reason {
 }
 
 /// One end of a transfer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 enum End {
     Bus(u64),
     /// Offset in the buffer; all of the transfer is inside.
@@ -101,7 +101,7 @@ impl End {
 }
 
 /// A command under way, with the registers as they were when it was written.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 struct Transfer {
     from: End,
     to: End,
@@ -111,7 +111,7 @@ struct Transfer {
 }
 
 /// The function: configuration space, registers, buffer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct DmaDevice {
     config: ConfigSpace,
     source: u64,
@@ -137,6 +137,18 @@ impl Default for DmaDevice {
 }
 
 impl DmaDevice {
+    /// True if the buffer is there and a transfer stays inside it.
+    pub(crate) fn is_valid(&self) -> bool {
+        let inside = |end: End, length: u32| match end {
+            End::Buffer(offset) => offset.checked_add(length as usize).is_some_and(|end| end <= BUFFER_BYTES),
+            End::Bus(_) | End::Pattern(_) => true,
+        };
+        let whole = |t: &Transfer| {
+            inside(t.from, t.length) && inside(t.to, t.length) && self.count <= t.length && t.length <= LENGTH_MAX
+        };
+        self.buffer.len() == BUFFER_BYTES && self.transfer.as_ref().is_none_or(whole)
+    }
+
     /// As reset leaves it: not decoded, no bus master, everything zero but LATENCY.
     pub fn new() -> Self {
         DmaDevice {

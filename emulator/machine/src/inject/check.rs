@@ -217,6 +217,13 @@ fn trigger(trigger: &Trigger, machine: &Machine, limits: Limits) -> Result<()> {
         )
     };
     match trigger {
+        Trigger::Icount(n) | Trigger::Random { from: n, .. } if *n < machine.cpu.icount() => {
+            let now = machine.cpu.icount();
+            refuse(
+                format_args!("{trigger} has passed: the run begins at instruction {now}"),
+                format_args!("a count from {now} on"),
+            )
+        }
         Trigger::Icount(n) => behind(*n),
         Trigger::Random { to, .. } => behind(to - 1),
         Trigger::Pc { place: CodeAddress::Linear(_), .. } | Trigger::Wrmsr { .. } | Trigger::Marker { .. } => Ok(()),

@@ -1,12 +1,14 @@
-//! Pairs of ops under one handler.
+//! Two or three ops under one handler.
 //!
-//! A block runs on from one op to the next by an indirect jump. Where two neighbours are a frequent pair, the first
-//! gets a handler that executes both and jumps once; the second keeps its own, which the slow path of the first goes on
+//! A block runs on from one op to the next by an indirect jump. Where neighbours are a frequent sequence, the first
+//! gets a handler that executes all and jumps once; the others keep their own, which the slow path of the first goes on
 //! to. Each op keeps its fields, so faults, instruction counts and early ends are those of the ops one by one. What the
 //! compiler sees of both it simplifies: a compare feeds its branch in registers, and flags that the second op replaces
 //! are not written.
 //!
-//! Which pairs: the most frequent in a boot and workload of Linux. With these, a third of the jumps go.
+//! Which: pairs of what is frequent in a boot and workload of Linux, and the triples listed in [`triples`].
+
+mod triples;
 
 use super::alu::{Add, AluM, AluR, AluRM, And, Cmp, Dec, Imm, Inc, Or, Reg, Sub, Test, UnaryM, UnaryR, Xor};
 use super::branch::{self, End};
@@ -30,6 +32,34 @@ fn pair<A: Step, B: Step>(cpu: &mut Cpu, op: At) {
         return run::<B, Slow>(cpu, second);
     }
     next(cpu, second)
+}
+
+/// Three instructions.
+fn triple<A: Step, B: Step, C: Step>(cpu: &mut Cpu, op: At) {
+    if !A::step::<Fast>(cpu, op) && A::MEMORY {
+        return run::<A, Slow>(cpu, op);
+    }
+    let second = op.following();
+    if !B::step::<Fast>(cpu, second) && B::MEMORY {
+        return run::<B, Slow>(cpu, second);
+    }
+    let third = second.following();
+    if !C::step::<Fast>(cpu, third) && C::MEMORY {
+        return run::<C, Slow>(cpu, third);
+    }
+    next(cpu, third)
+}
+
+/// Two instructions and the end of their block or line.
+fn triple_end<A: Step, B: Step, E: End>(cpu: &mut Cpu, op: At) {
+    if !A::step::<Fast>(cpu, op) && A::MEMORY {
+        return run::<A, Slow>(cpu, op);
+    }
+    let second = op.following();
+    if !B::step::<Fast>(cpu, second) && B::MEMORY {
+        return run::<B, Slow>(cpu, second);
+    }
+    E::end(cpu, second.following())
 }
 
 /// An instruction and the end of its block or line.
@@ -96,22 +126,57 @@ macro_rules! deciding {
     };
 }
 
-type Pairs = HashMap<(usize, usize), Handler>;
+/// What there is for two neighbours, by their handlers' addresses.
+type Fusions = HashMap<(usize, usize), Fused>;
+
+/// See [`fused`].
+#[derive(Default)]
+pub struct Fused {
+    pair: Option<Handler>,
+    /// By the address of the third's handler.
+    triples: Vec<(usize, Handler)>,
+}
+
+impl Fused {
+    /// The handler that does the work of both.
+    pub fn pair(&self) -> Option<Handler> {
+        self.pair
+    }
+
+    /// The handler that does the work of both and of the op after them.
+    pub fn triple(&self, third: Handler) -> Option<Handler> {
+        let third = address(third);
+        self.triples.iter().find(|(other, _)| *other == third).map(|(_, handler)| *handler)
+    }
+}
 
 fn address(f: Handler) -> usize {
     f as usize
 }
 
-fn add_pair<A: Step, B: Step>(pairs: &mut Pairs) {
-    pairs.insert((address(run::<A, Fast>), address(run::<B, Fast>)), pair::<A, B>);
+/// The entry of two neighbours.
+fn entry<A: Step>(fusions: &mut Fusions, second: Handler) -> &mut Fused {
+    fusions.entry((address(run::<A, Fast>), address(second))).or_default()
 }
 
-fn add_ending<A: Step, E: End>(pairs: &mut Pairs) {
-    pairs.insert((address(run::<A, Fast>), address(branch::ending::<E>)), ending::<A, E>);
+fn add_pair<A: Step, B: Step>(fusions: &mut Fusions) {
+    entry::<A>(fusions, run::<B, Fast>).pair = Some(pair::<A, B>);
+}
+
+fn add_ending<A: Step, E: End>(fusions: &mut Fusions) {
+    entry::<A>(fusions, branch::ending::<E>).pair = Some(ending::<A, E>);
+}
+
+fn add_triple<A: Step, B: Step, C: Step>(fusions: &mut Fusions) {
+    entry::<A>(fusions, run::<B, Fast>).triples.push((address(run::<C, Fast>), triple::<A, B, C>));
+}
+
+fn add_triple_end<A: Step, B: Step, E: End>(fusions: &mut Fusions) {
+    entry::<A>(fusions, run::<B, Fast>).triples.push((address(branch::ending::<E>), triple_end::<A, B, E>));
 }
 
 /// Pairs that begin with a common instruction.
-fn add_common<A: Step>(pairs: &mut Pairs) {
+fn add_common<A: Step>(pairs: &mut Fusions) {
     macro_rules! seconds {
         ($($second:ty),*) => { $(add_pair::<A, $second>(pairs);)* };
     }
@@ -126,7 +191,7 @@ fn add_common<A: Step>(pairs: &mut Pairs) {
 }
 
 /// Pairs of an instruction and the jump that it decides.
-fn add_deciding<A: Step>(pairs: &mut Pairs) {
+fn add_deciding<A: Step>(pairs: &mut Fusions) {
     macro_rules! conditions {
         ($($cc:literal),*) => { $(add_ending::<A, branch::Jcc<$cc, false>>(pairs);)* };
     }
@@ -134,8 +199,8 @@ fn add_deciding<A: Step>(pairs: &mut Pairs) {
     conditions!(2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15);
 }
 
-static PAIRS: LazyLock<Pairs> = LazyLock::new(|| {
-    let mut pairs = Pairs::new();
+static FUSIONS: LazyLock<Fusions> = LazyLock::new(|| {
+    let mut pairs = Fusions::new();
     macro_rules! firsts {
         ($($first:ty),*) => { $(add_common::<$first>(&mut pairs);)* };
     }
@@ -144,14 +209,16 @@ static PAIRS: LazyLock<Pairs> = LazyLock::new(|| {
     }
     common!(firsts);
     deciding!(deciders);
+    triples::add_steps(&mut pairs);
+    triples::add_ends(&mut pairs);
     pairs
 });
 
-/// The handler that does the work of two neighbours, if there is one.
+/// The handlers that do the work of two neighbours, or of them and the next, if there are some.
 ///
 /// Handlers are told apart by their addresses: where the compiler has merged two, they do the same.
-pub fn fused(first: Handler, second: Handler) -> Option<Handler> {
-    PAIRS.get(&(address(first), address(second))).copied()
+pub fn fused(first: Handler, second: Handler) -> Option<&'static Fused> {
+    FUSIONS.get(&(address(first), address(second)))
 }
 
 #[cfg(test)]
@@ -167,7 +234,10 @@ mod tests {
         let add = Handlers::<Add>::alu(Form::RegImm, 8, false);
         for cc in [2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15] {
             for decides in [test, compare, add] {
-                assert!(fused(decides, branch::jcc_handler(cc, false)).is_some(), "condition {cc}");
+                assert!(
+                    fused(decides, branch::jcc_handler(cc, false)).is_some_and(|f| f.pair().is_some()),
+                    "condition {cc}"
+                );
             }
         }
         let ends = [
@@ -179,9 +249,12 @@ mod tests {
             branch::NEXT_LINE,
         ];
         for (n, end) in ends.into_iter().enumerate() {
-            assert!(fused(add, end).is_some(), "end {n}");
+            assert!(fused(add, end).is_some_and(|f| f.pair().is_some()), "end {n}");
         }
-        assert!(fused(add, test).is_some());
+        assert!(fused(add, test).is_some_and(|f| f.pair().is_some()));
+        let pop = crate::exec::int::stack::POP_R;
+        let pops = fused(pop, pop).expect("a frequent pair");
+        assert!(pops.triple(pop).is_some() && pops.triple(branch::RET).is_some());
         assert!(fused(test, add).is_none());
     }
 }

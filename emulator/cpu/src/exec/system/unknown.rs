@@ -1,9 +1,10 @@
 //! What the guest asked for and the model does not have: one record each, for the machine to report (design D12).
 
 use iced_x86::Code;
+use serde::{Deserialize, Serialize};
 
 /// An architectural request that was refused because nothing here implements it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Unknown {
     /// RDMSR of this MSR gave #GP(0).
     MsrRead(u32),
@@ -12,14 +13,28 @@ pub enum Unknown {
     /// CPUID leaf above the maximum leaves, or reserved below them.
     CpuidLeaf(u32),
     /// #UD because the instruction has no semantics here.
-    Instruction(Code),
+    Instruction(#[serde(with = "code")] Code),
+}
+
+/// An instruction's code as a number.
+mod code {
+    use iced_x86::Code;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(code: &Code, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_u32(*code as u32)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Code, D::Error> {
+        Code::try_from(u32::deserialize(from)? as usize).map_err(serde::de::Error::custom)
+    }
 }
 
 /// Records kept; a guest that probes every MSR must not fill the host's memory.
 const LIMIT: usize = 256;
 
 /// The first occurrence of each [`Unknown`], in order.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Unknowns {
     seen: Vec<(Unknown, u64)>,
     reported: usize,
@@ -31,6 +46,13 @@ impl Unknowns {
         if self.seen.len() < LIMIT && !self.seen.iter().any(|(known, _)| *known == what) {
             self.seen.push((what, rip));
         }
+    }
+
+    /// Takes over the records of a snapshot. A new machine reports them once more.
+    pub(crate) fn restore(&mut self, snapshot: &Self) {
+        let Self { seen, reported: _ } = snapshot;
+        self.seen.clone_from(seen);
+        self.reported = self.reported.min(self.seen.len());
     }
 
     /// Takes the next record that has not been reported: what, and the RIP of its first occurrence.

@@ -1,0 +1,140 @@
+//! DRAM contents that do not change any more: pages shared between snapshots and machines.
+
+use std::sync::{Arc, OnceLock};
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::CipherLine;
+use crate::addr::{LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES};
+
+/// Pages of a group: a snapshot copies one pointer for each group that it leaves as it was.
+const GROUP_PAGES: usize = 512;
+
+/// A page.
+pub(crate) struct CellPage {
+    pub(crate) lines: [CipherLine; LINES_PER_PAGE],
+    /// Hash of the bytes; `None` for zeros.
+    hash: OnceLock<Option<u128>>,
+}
+
+impl CellPage {
+    pub(crate) fn new(lines: [CipherLine; LINES_PER_PAGE]) -> Self {
+        Self { lines, hash: OnceLock::new() }
+    }
+
+    /// The bytes.
+    pub(crate) fn to_bytes(&self) -> [u8; PAGE_BYTES] {
+        let mut bytes = [0; PAGE_BYTES];
+        for (to, line) in bytes.chunks_exact_mut(LINE_BYTES).zip(&self.lines) {
+            to.copy_from_slice(&line.0);
+        }
+        bytes
+    }
+
+    /// A page of bytes.
+    pub(crate) fn from_bytes(bytes: &[u8; PAGE_BYTES]) -> Self {
+        let (lines, _) = bytes.as_chunks::<LINE_BYTES>();
+        Self::new(std::array::from_fn(|at| CipherLine(lines[at])))
+    }
+
+    /// What page `number` with these bytes adds to the state hash. Zeros add nothing, so that "never written" and "written
+    /// with zeros" hash alike.
+    pub(crate) fn hash(&self, number: u32) -> u128 {
+        let hash = *self.hash.get_or_init(|| {
+            let written = self.lines.iter().any(|line| *line != CipherLine::ZERO);
+            written.then(|| xxh3_128(&self.to_bytes()))
+        });
+        hash.map_or(0, |hash| {
+            let mut placed = [0; 20];
+            placed[..16].copy_from_slice(&hash.to_le_bytes());
+            placed[16..].copy_from_slice(&number.to_le_bytes());
+            xxh3_128(&placed)
+        })
+    }
+}
+
+/// Consecutive pages.
+#[derive(Clone)]
+struct Group {
+    pages: [Option<Arc<CellPage>>; GROUP_PAGES],
+    /// How many there are.
+    count: usize,
+    hash: OnceLock<u128>,
+}
+
+impl Group {
+    fn new() -> Self {
+        Self { pages: [const { None }; GROUP_PAGES], count: 0, hash: OnceLock::new() }
+    }
+}
+
+/// All pages by number. Clones share everything.
+#[derive(Clone)]
+pub(crate) struct PageTable {
+    groups: Arc<[Option<Arc<Group>>]>,
+    hash: OnceLock<u128>,
+}
+
+impl PageTable {
+    /// `pages` pages, none of them written.
+    pub(crate) fn new(pages: usize) -> Self {
+        Self { groups: vec![None; pages.div_ceil(GROUP_PAGES)].into(), hash: OnceLock::new() }
+    }
+
+    /// The page; `None` if it was never written.
+    #[inline]
+    pub(crate) fn get(&self, number: u32) -> Option<&CellPage> {
+        let group = self.groups[number as usize / GROUP_PAGES].as_ref()?;
+        group.pages[number as usize % GROUP_PAGES].as_deref()
+    }
+
+    /// Line `line` of a page.
+    #[inline]
+    pub(crate) fn line(&self, number: u32, line: usize) -> CipherLine {
+        self.get(number).map_or(CipherLine::ZERO, |page| page.lines[line])
+    }
+
+    /// Pages that were written.
+    pub(crate) fn pages(&self) -> usize {
+        self.groups.iter().flatten().map(|group| group.count).sum()
+    }
+
+    /// The pages that were written, by number.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &CellPage)> {
+        self.groups.iter().enumerate().flat_map(|(at, group)| {
+            let pages = group.iter().flat_map(|group| group.pages.iter().enumerate());
+            pages.filter_map(move |(n, page)| Some(((at * GROUP_PAGES + n) as u32, page.as_deref()?)))
+        })
+    }
+
+    /// Replaces pages, whose numbers are in range. Groups without a new page stay shared.
+    pub(crate) fn replace(&mut self, pages: impl Iterator<Item = (u32, CellPage)>) {
+        let mut groups: Vec<Option<Arc<Group>>> = self.groups.to_vec();
+        for (number, page) in pages {
+            let group =
+                Arc::make_mut(groups[number as usize / GROUP_PAGES].get_or_insert_with(|| Arc::new(Group::new())));
+            let place = &mut group.pages[number as usize % GROUP_PAGES];
+            group.count += usize::from(place.is_none());
+            *place = Some(Arc::new(page));
+            group.hash = OnceLock::new();
+        }
+        *self = Self { groups: groups.into(), hash: OnceLock::new() };
+    }
+
+    /// The sum of what the pages add to the state hash.
+    pub(crate) fn hash(&self) -> u128 {
+        *self.hash.get_or_init(|| {
+            self.groups.iter().enumerate().fold(0, |sum: u128, (at, group)| {
+                let Some(group) = group else { return sum };
+                let of_group = group.hash.get_or_init(|| {
+                    let pages = group.pages.iter().enumerate();
+                    pages.fold(0, |sum: u128, (n, page)| {
+                        let number = (at * GROUP_PAGES + n) as u32;
+                        sum.wrapping_add(page.as_ref().map_or(0, |page| page.hash(number)))
+                    })
+                });
+                sum.wrapping_add(*of_group)
+            })
+        })
+    }
+}
