@@ -9,7 +9,7 @@ pub struct Traps {
     /// Linear addresses of instructions, ascending. Set through [`Cpu::set_traps`].
     at: Vec<u64>,
     /// The stop was made, and running on is not to make it again.
-    passed: bool,
+    pub(crate) passed: bool,
     /// An injected fault was met.
     pub(crate) met: bool,
 }
@@ -20,14 +20,17 @@ impl Cpu {
     pub fn set_traps(&mut self, mut at: Vec<u64>) {
         at.sort_unstable();
         at.dedup();
-        if self.traps.at != at {
-            self.traps.at = at;
-            // Blocks that run over an address were made before it was known.
+        let added = at.iter().any(|linear| !self.is_trap(*linear));
+        self.traps.at = at;
+        if added {
+            // Blocks that run over an address were made before it was known. What was fetched stays fetched.
+            let fetched = self.fetched_lines();
             self.blocks.clear();
             self.jumps.clear();
             self.returns.clear();
             self.followed = None;
             self.drop_code_shortcuts();
+            self.put_fetched(&fetched);
         }
     }
 
