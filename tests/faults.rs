@@ -541,3 +541,22 @@ fn the_summary_says_what_became_of_each_fault() {
         assert_eq!(scratch.names(), [""; 0]);
     }
 }
+
+#[test]
+fn a_snapshot_has_no_faults_and_a_restored_machine_takes_them() {
+    for spec in triggered().iter().filter(|spec| !spec.contains("at=icount") && !spec.contains("random")) {
+        let mut machine = start(Config::default());
+        let snapshot = machine.snapshot();
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            arm(&mut machine, &[spec]);
+            let exit = machine.run(200_000);
+            seen.push((exit, machine.injections()[0].outcome(), machine.state_hash()));
+            machine.restore(&snapshot).unwrap();
+            assert_eq!(machine.injections().len(), 0);
+        }
+        assert_eq!(seen[0], seen[1], "{spec}");
+        assert_eq!(machine.run(u64::MAX), Exit::DebugExit(0));
+        assert_eq!(wrong_blocks(&mut machine, SECOND), [0; 0], "{spec}");
+    }
+}
