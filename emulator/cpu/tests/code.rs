@@ -5,6 +5,7 @@
 mod common;
 
 use common::{Guest, PRESENT_RW, assemble, every_mode_and_cache, pt_entry, set};
+use cpu::mmu::FlushKind;
 use cpu::run::Stop;
 use cpu::state::slot::{RAX, RBX, RCX, RDI, RSP};
 use iced_x86::IcedError;
@@ -121,6 +122,24 @@ fn an_instruction_may_lie_across_lines_and_pages() {
         guest.map(CODE + 0x1000, OTHER);
         guest.cpu.invalidate_page(CODE + 0x1000);
         assert_eq!(guest.call(CODE + 0xFFE), 0x101);
+    });
+}
+
+#[test]
+fn a_new_block_that_runs_into_a_line_does_not_revive_what_was_decoded_from_its_old_bytes() {
+    every_mode_and_cache(|guest| {
+        guest.put(CODE + 0x3F, &[&[0x90][..], &mov_eax(1), &[HLT]].concat());
+        assert_eq!(guest.call(CODE + 0x40), 1);
+        // The line leaves the cache, and its cells change without anybody being told.
+        guest.cpu.flush_line(CODE + 0x40, FlushKind::Clflush).expect("mapped");
+        let line = mem::PhysAddr(CODE + 0x40).line();
+        let mut cells = guest.cpu.mem.dram_read_raw(line);
+        cells.0[..5].copy_from_slice(&mov_eax(2));
+        guest.cpu.mem.dram_write_raw(line, &cells);
+        // A load brings it back, which compares no code; then a block of the line before goes on into it.
+        guest.cpu.read_u8(CODE + 0x40).expect("mapped");
+        assert_eq!(guest.call(CODE + 0x3F), 2);
+        assert_eq!(guest.call(CODE + 0x40), 2);
     });
 }
 

@@ -183,6 +183,7 @@ fn add_common<A: Step>(pairs: &mut Fusions) {
     common!(seconds);
     compares!(seconds);
     add_ending::<A, branch::Jmp<false>>(pairs);
+    add_ending::<A, branch::Jmp<true>>(pairs);
     add_ending::<A, branch::Call<false>>(pairs);
     add_ending::<A, branch::Call<true>>(pairs);
     add_ending::<A, branch::Ret>(pairs);
@@ -197,6 +198,8 @@ fn add_deciding<A: Step>(pairs: &mut Fusions) {
     }
     // Without O, NO, P and NP (SDM Vol. 1, table B-1).
     conditions!(2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15);
+    add_ending::<A, branch::Jcc<4, true>>(pairs);
+    add_ending::<A, branch::Jcc<5, true>>(pairs);
 }
 
 static FUSIONS: LazyLock<Fusions> = LazyLock::new(|| {
