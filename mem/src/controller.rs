@@ -4,6 +4,7 @@ use crate::addr::{AddressLayout, BusAddr, KeyId, LINE_BYTES, LINES_PER_PAGE, PAG
 use crate::bus_trace;
 use crate::dram::Dram;
 use crate::event::{Event, Events};
+use crate::fault::inject::{Injector, LineEvent};
 use crate::fault::{Direction, Faults, Transfer, WritebackAction};
 use crate::frame::FramePtr;
 use crate::map::AddressMap;
@@ -49,6 +50,10 @@ pub(crate) struct Controller {
     late_write_backs: bool,
     /// Armed faults; one test for null where a line is transferred.
     pub(crate) faults: Option<Box<Faults>>,
+    /// Faults that wait or last; likewise.
+    pub(crate) injector: Option<Box<Injector>>,
+    /// KeyID bits that are stuck at 0 and at 1 on the way from the cores.
+    pub(crate) wires: Option<(u16, u16)>,
     /// The trace of what goes over the bus; likewise.
     pub(crate) bus: Option<Box<bus_trace::Recorder>>,
 }
@@ -64,6 +69,8 @@ impl Controller {
             writers: Vec::new(),
             late_write_backs,
             faults: None,
+            injector: None,
+            wires: None,
             bus: None,
         }
     }
@@ -93,6 +100,15 @@ impl Controller {
     /// Where the line of a transaction is; `None` outside RAM, which includes addresses of more than `M` bits.
     #[inline(always)]
     pub(crate) fn place(&self, address: BusAddr) -> Option<Place> {
+        match self.wires {
+            None => self.place_beyond_wires(address),
+            Some(wires) => self.place_beyond_wires(self.over_wires(address, wires)),
+        }
+    }
+
+    /// [`place`](Self::place) of an address that does not come from a core.
+    #[inline(always)]
+    pub(crate) fn place_beyond_wires(&self, address: BusAddr) -> Option<Place> {
         let layout = self.layout();
         if address.0 >> (layout.maxphyaddr & 63) != 0 {
             return None;
@@ -106,7 +122,7 @@ impl Controller {
         let address = if mutant!(DmaIgnoresKeyid) { BusAddr(self.layout().mem(address).0) } else { address };
         let shared_bits = self.tme().keyid_bits() - self.tme().tdx_reserved_keyid_bits();
         let private = self.layout().keyid(address).0 >> shared_bits != 0;
-        if private { None } else { self.place(address) }
+        if private { None } else { self.place_beyond_wires(address) }
     }
 
     #[inline]
@@ -121,23 +137,33 @@ impl Controller {
     #[inline]
     fn transfer(&self, place: Place, direction: Direction) -> Transfer {
         let transfer = Transfer { page: place.page, line: place.line(), dun: self.dun(place) };
-        match &self.faults {
+        let transfer = match &self.faults {
             None => transfer,
             Some(faults) => faults.apply(transfer, direction),
+        };
+        match &self.injector {
+            None => transfer,
+            Some(injector) => injector.redirect(transfer, direction),
         }
     }
 
     /// True while several addresses reach the same cells.
     pub(crate) fn aliased(&self) -> bool {
         self.faults.as_ref().is_some_and(|faults| faults.dram_alias.is_some())
+            || self.injector.as_ref().is_some_and(|injector| injector.aliases())
     }
 
     /// Reads and decrypts one line into the frame of its page.
     pub(crate) fn fill(&mut self, place: Place, frame: FramePtr) {
         self.note_keyid(place);
+        let disturbed = self.disturbed(place, 1);
+        if disturbed {
+            self.meet(LineEvent::Fill, place);
+        }
         self.note_faults(place, Direction::Read);
         let Transfer { page, line, dun } = self.transfer(place, Direction::Read);
-        let cells = self.dram.cells(page, line).unwrap_or(&CipherLine::ZERO);
+        let arrived = if disturbed { self.arrive(place, page, line) } else { CipherLine::ZERO };
+        let cells = if disturbed { &arrived } else { self.dram.cells(page, line).unwrap_or(&CipherLine::ZERO) };
         let encrypted = match self.packages.engine(place.page).resolve(place.address) {
             Cipher::Plaintext => {
                 frame.0.set_line(place.line(), &PlainLine::unencrypted(cells));
@@ -155,7 +181,7 @@ impl Controller {
     }
 
     /// Encrypts and writes one line of the frame of its page, without reading its old contents (R4).
-    fn write_from(&mut self, place: Place, frame: FramePtr) {
+    pub(crate) fn write_from(&mut self, place: Place, frame: FramePtr) {
         self.note_keyid(place);
         self.note_faults(place, Direction::Write);
         self.note_writer(place, 1);
@@ -171,6 +197,9 @@ impl Controller {
                 true
             }
         };
+        if self.disturbed(place, 1) {
+            self.leave(place, page, line);
+        }
         self.stats.count_encrypted(encrypted.into());
         if self.bus.is_some() {
             self.trace(place, Direction::Write, true, encrypted);
@@ -181,7 +210,13 @@ impl Controller {
     pub(crate) fn read_line(&mut self, place: Place) -> PlainLine {
         self.note_keyid(place);
         self.note_faults(place, Direction::Read);
-        let (line, decrypted) = self.get_line(place);
+        let (line, decrypted) = if self.disturbed(place, 1) {
+            let Transfer { page, line, dun } = self.transfer(place, Direction::Read);
+            let cells = self.arrive(place, page, line);
+            self.decrypt(place, dun, &cells)
+        } else {
+            self.get_line(place)
+        };
         self.stats.count_decrypted(decrypted);
         if self.bus.is_some() {
             self.trace(place, Direction::Read, false, decrypted > 0);
@@ -192,19 +227,26 @@ impl Controller {
     /// [`read_line`](Self::read_line) without counters and events. Also the number of lines that went through the cipher.
     pub(crate) fn get_line(&self, place: Place) -> (PlainLine, usize) {
         let Transfer { page, line, dun } = self.transfer(place, Direction::Read);
-        let cells = self.dram.read(page, line);
+        self.decrypt(place, dun, &self.dram.read(page, line))
+    }
+
+    fn decrypt(&self, place: Place, dun: u64, cells: &CipherLine) -> (PlainLine, usize) {
         match self.packages.engine(place.page).resolve(place.address) {
-            Cipher::Plaintext => (PlainLine::unencrypted(&cells), 0),
-            Cipher::Xts(key) => (key.decrypt_line(dun, &cells), 1),
+            Cipher::Plaintext => (PlainLine::unencrypted(cells), 0),
+            Cipher::Xts(key) => (key.decrypt_line(dun, cells), 1),
         }
     }
 
     /// Encrypts and writes one line past the cache, without reading its old contents (R4).
-    fn write_line(&mut self, place: Place, line: &PlainLine) {
+    pub(crate) fn write_line(&mut self, place: Place, line: &PlainLine) {
         self.note_keyid(place);
         self.note_faults(place, Direction::Write);
         self.note_writer(place, 1);
         let encrypted = self.put_line(place, line);
+        if self.disturbed(place, 1) {
+            let Transfer { page, line, .. } = self.transfer(place, Direction::Write);
+            self.leave(place, page, line);
+        }
         self.stats.count_encrypted(encrypted);
         if self.bus.is_some() {
             self.trace(place, Direction::Write, false, encrypted > 0);
@@ -220,11 +262,17 @@ impl Controller {
             Cipher::Xts(key) => (key.encrypt_line(dun, plain), 1),
         };
         self.dram.write(page, line, &cells);
+        if self.injector.is_some() {
+            self.stick(page, line);
+        }
         encrypted
     }
 
     /// Writes back a cache line: `write_from`, with the events that only write-backs raise.
     pub(crate) fn write_back(&mut self, place: Place, frame: FramePtr) {
+        if self.late_write_backs && self.disturbed(place, 1) && !self.lets_write_back(place, frame) {
+            return;
+        }
         if let Some(faults) = &self.faults
             && self.late_write_backs
         {
@@ -249,7 +297,7 @@ impl Controller {
     /// [`write_back`](Self::write_back) of many lines, in order: the cipher takes as many as a page has at a time.
     pub(crate) fn write_back_all(&mut self, lines: impl ExactSizeIterator<Item = (Place, FramePtr)>) {
         // What these look at changes from line to line.
-        if self.faults.is_some() || self.events().enabled() {
+        if self.faults.is_some() || self.injector.is_some() || self.events().enabled() {
             return lines.for_each(|(place, frame)| self.write_back(place, frame));
         }
         let mut lines = lines;
@@ -346,7 +394,7 @@ impl Controller {
 
     /// Reads consecutive lines of one page. The page resolves as a whole: the exclusion range has 4 KiB grains.
     fn read_run(&mut self, place: Place, lines: &mut [PlainLine]) {
-        if self.faults.is_some() {
+        if self.faults.is_some() || self.disturbed(place, lines.len()) {
             for (n, line) in lines.iter_mut().enumerate() {
                 *line = self.read_line(nth_line(place, n));
             }
@@ -374,7 +422,7 @@ impl Controller {
 
     /// Writes consecutive whole lines of one page.
     fn write_run(&mut self, place: Place, lines: &[PlainLine]) {
-        if self.faults.is_some() {
+        if self.faults.is_some() || self.disturbed(place, lines.len()) {
             for (n, line) in lines.iter().enumerate() {
                 self.write_line(nth_line(place, n), line);
             }

@@ -104,6 +104,11 @@ impl Dram {
         self.own_numbers.borrow().len()
     }
 
+    /// True when the page was ever written.
+    pub(crate) fn exists(&self, page: u32) -> bool {
+        self.own[page as usize].get().is_some() || self.base.get(page).is_some()
+    }
+
     /// Line `line` of page number `page`, both in range.
     #[inline]
     pub(crate) fn read(&self, page: u32, line: u32) -> CipherLine {

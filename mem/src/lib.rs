@@ -38,7 +38,10 @@ pub use crypto::{Algorithm, CipherLine, PlainLine};
 pub use dram::Dram;
 pub use event::{Event, Events};
 pub use fast::{FAST_ENTRIES, FastTable, Slot, deny};
-pub use fault::{Faults, TweakFault, WritebackAction, WritebackFilter};
+pub use fault::{
+    Accessed, Bits, Disturbance, Effect, Faults, LINE_BITS, LateWriteBack, Moment, Occasion, Report, Reported,
+    TweakFault, Way, WritebackAction, WritebackFilter, injection_number,
+};
 pub use frame::FramePtr;
 pub use hash::StateHasher;
 pub use map::{AddressMap, RamRegion};

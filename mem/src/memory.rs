@@ -67,6 +67,8 @@ pub struct Memory {
     pub(crate) observer: Option<Box<Observer>>,
     /// There is an observer or a bus trace.
     pub(crate) observed: bool,
+    /// [`Config::seed`], for injected faults.
+    pub(crate) seed: u64,
 }
 
 impl Memory {
@@ -84,6 +86,7 @@ impl Memory {
             code_hits: Vec::new(),
             observer: None,
             observed: false,
+            seed: config.seed,
         })
     }
 
@@ -218,7 +221,7 @@ impl Memory {
     }
 
     /// After a write without the cache: true when blocks were decoded from the line.
-    fn void_code(&mut self, place: Place) -> bool {
+    pub(crate) fn void_code(&mut self, place: Place) -> bool {
         let Some(frame) = self.cache.void_code(place) else { return false };
         self.code_hits.push(CodeHit { frame, line: place.line() });
         true
@@ -227,7 +230,7 @@ impl Memory {
     /// The frame that is associated with the page of a full physical address, whether or not lines are resident.
     pub fn frame_lookup(&self, page: BusAddr) -> Option<FramePtr> {
         let place = self.controller.place(page)?;
-        self.cache.pool.find(place.page, page.page())
+        self.cache.pool.find(place.page, place.address.page())
     }
 
     /// True when the line is in the cache under this KeyID; never with [`CacheModel::Off`].
@@ -254,6 +257,9 @@ impl Memory {
     /// CLFLUSH, CLFLUSHOPT.
     pub fn clflush(&mut self, address: BusAddr) {
         if let Some(place) = self.controller.place(address) {
+            if self.controller.disturbed(place, 1) && !self.controller.lets_flush(place) {
+                return;
+            }
             self.cache.flush(&mut self.controller, place);
         }
     }
@@ -261,6 +267,9 @@ impl Memory {
     /// CLWB: the line stays.
     pub fn clwb(&mut self, address: BusAddr) {
         if let Some(place) = self.controller.place(address) {
+            if self.controller.disturbed(place, 1) && !self.controller.lets_flush(place) {
+                return;
+            }
             self.cache.clean(&mut self.controller, place);
         }
     }
@@ -512,6 +521,9 @@ impl Memory {
         }
         if kind == ResetKind::Cold {
             self.controller.dram.clear();
+            if let Some(injector) = &mut self.controller.injector {
+                injector.power_off();
+            }
             if let Some(bus) = &mut self.controller.bus {
                 bus.power_loss();
             }
@@ -542,6 +554,9 @@ impl Memory {
         self.controller.packages.hash(hasher);
         if let Some(faults) = self.faults().filter(|faults| faults.armed()) {
             faults.hash(hasher);
+        }
+        if let Some(injector) = &self.controller.injector {
+            injector.hash(hasher);
         }
     }
 

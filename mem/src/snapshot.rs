@@ -2,7 +2,7 @@
 //!
 //! A snapshot shares what did not change with the one before it, and a restored machine shares everything with its snapshot
 //! until it writes (`dram`, `cache/snapshot.rs`). Observers are no part of it: events are forgotten by a restore, and the
-//! sanitizer starts anew.
+//! sanitizer starts anew. Nor are injected faults ([`crate::fault::disturb`]): a restore disarms them.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -73,7 +73,7 @@ impl Memory {
     /// The state now. Costs what changed since the last snapshot or restore; the first one copies everything.
     pub fn snapshot(&mut self) -> MemorySnapshot {
         // Every part of the memory side is here, or named as what a snapshot leaves out.
-        let Self { cache, controller, code_hits: _, observer: _, observed: _ } = self;
+        let Self { cache, controller, code_hits: _, observer: _, observed: _, seed: _ } = self;
         MemorySnapshot {
             map: controller.map,
             cache: cache.snapshot(),
@@ -106,6 +106,7 @@ impl Memory {
         controller.dram.restore(dram);
         controller.stats = stats.clone();
         controller.faults = faults.map(Box::new);
+        (controller.injector, controller.wires) = (None, None);
         if controller.events().enabled() {
             controller.writers.clone_from(writers);
         }

@@ -5,6 +5,7 @@ use crate::bus_trace::BusTraceArgs;
 use crate::bus_trace::record::RecordArgs;
 use crate::explore::ExploreArgs;
 use crate::help;
+use crate::inject::InjectArgs;
 use crate::sanitize::SanitizeArgs;
 use crate::snapshot::SaveVm;
 use crate::value::{self, AesBackend, SerialSink, Until};
@@ -251,6 +252,8 @@ pub struct RunArgs {
     pub log_file: Option<PathBuf>,
     #[command(flatten)]
     pub record: RecordArgs,
+    #[command(flatten)]
+    pub inject: InjectArgs,
     /// At the end, write what the DRAM chips hold (no cache is written back)
     #[arg(long, value_name = "FILE", help_heading = help::REPORTS)]
     pub dump_dram: Option<PathBuf>,

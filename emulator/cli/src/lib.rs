@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`args`] (what can be asked for) with [`value`] (how values are written) and [`help`], [`plan`] (what is
 //! checked before anything starts), [`session`] (the run), which uses [`console`], [`input`] with [`script`] and
-//! [`terminal`], [`log`], [`sanitize`], [`snapshot`] and [`progress`]; then [`outcome`] (how it ended, exit statuses) and [`summary`];
+//! [`terminal`], [`log`], [`sanitize`], [`snapshot`], [`inject`] and [`progress`]; then [`outcome`] (how it ended, exit statuses) and [`summary`];
 //! and the other commands: [`explore`], which repeats runs, [`bus_trace`], which shows what a run recorded, and [`bench`].
 
 pub mod args;
@@ -12,6 +12,7 @@ pub mod console;
 pub mod explore;
 pub mod files;
 pub mod help;
+pub mod inject;
 pub mod input;
 pub mod log;
 pub mod modules;

@@ -5,6 +5,7 @@ use crate::args::{RunArgs, Switch};
 use crate::bus_trace::record::BusTrace;
 use crate::console::Console;
 use crate::files::{self, WholeFile};
+use crate::inject::Inject;
 use crate::input::Input;
 use crate::log::Log;
 use crate::modules::{self, InitrdFile};
@@ -46,6 +47,7 @@ pub struct Plan {
     /// Taken by the session.
     pub sanitize: Option<Sanitize>,
     pub bus_trace: BusTrace,
+    pub inject: Inject,
     pub dump_dram: Option<WholeFile>,
     pub reboot: bool,
     pub quiet_bios: bool,
@@ -103,6 +105,7 @@ impl Plan {
             log,
             sanitize: Some(sanitize),
             bus_trace,
+            inject: Inject::new(args.inject),
             dump_dram,
             reboot: !args.no_reboot && (loadvm.is_none() || args.kernel.is_some()),
             loadvm,

@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::args::LogItem;
 use crate::console::Lines;
+use crate::inject::Inject;
 use crate::input::{Input, Looked};
 use crate::outcome::{Failure, Outcome, kind_name, status};
 use crate::plan::{self, Plan};
@@ -69,6 +70,10 @@ impl Session {
             plan.bus_trace.discard();
             Failure::Usage(e)
         })?;
+        let until = plan.until.iter().filter_map(|until| if let Until::Icount(n) = until { Some(*n) } else { None });
+        let until = until.min().unwrap_or(u64::MAX);
+        let armed = plan.inject.arm(&mut machine, &sanitize.symbols, &plan.kernel, &plan.cmdline, until);
+        armed.inspect_err(|_| plan.bus_trace.discard())?;
 
         let signalled = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -302,6 +307,7 @@ impl Session {
             if let Some(Counts { reads, writes, .. }) = traced {
                 eprintln!("  bus trace      {} reads, {} writes", grouped(reads), grouped(writes));
             }
+            eprint!("{}", Inject::summary(&self.machine));
         }
         self.sanitize.finish(&mut self.machine, &self.plan)?;
         Ok(status)

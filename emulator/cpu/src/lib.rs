@@ -24,9 +24,11 @@ pub mod snapshot;
 pub mod state;
 pub mod trace;
 pub mod translate;
+mod traps;
 
 pub use snapshot::CpuSnapshot;
 pub use state::Cpu;
+pub use traps::Traps;
 
 use iced_x86::Instruction;
 use x86::Exception;

@@ -73,6 +73,7 @@ impl Cpu {
             repeating: 0,
             breakpoint: None,
             breakpoint_armed: true,
+            traps: Default::default(),
             last_exception: None,
             trace: None,
             fault: None,

@@ -36,6 +36,10 @@ pub enum Stop {
     Breakpoint,
     /// [`Cpu::stop_on_hazard`], and the memory has hazards to take.
     Hazard,
+    /// The next instruction is at an address of [`Cpu::set_traps`].
+    Trap,
+    /// An injected fault was met, by the instruction before or by the fetch of the next one.
+    Fault,
 }
 
 /// Instructions that the budget word can count.
@@ -94,6 +98,9 @@ impl Cpu {
             if self.hazard_stops() {
                 return Stop::Hazard;
             }
+            if std::mem::take(&mut self.traps.met) {
+                return Stop::Fault;
+            }
             if icount >= until {
                 return Stop::Icount;
             }
@@ -127,6 +134,9 @@ impl Cpu {
     /// Executes chains and delivers their faults until the board or the budget needs a look.
     fn execute(&mut self) -> Result<(), Stop> {
         loop {
+            if self.has_traps() && self.trapped() {
+                return Err(Stop::Trap);
+            }
             if !self.step()
                 && let Some(e) = self.fault.take()
             {
@@ -220,7 +230,7 @@ impl Cpu {
         self.rflags_system &= !flags::RF;
         let shadow = std::mem::take(&mut self.interrupt_shadow);
         let rip = self.next_ip;
-        let one = single || shadow && self.interrupt_waits() || self.breakpoint_near(rip);
+        let one = single || shadow && self.interrupt_waits() || self.breakpoint_near(rip) || self.at_trap();
         self.leave_block = false;
         self.code_modified = false;
         let link = self.followed.take();
@@ -233,6 +243,11 @@ impl Cpu {
                 return false;
             }
         };
+        if self.traps.met {
+            // The fetch met it: the instruction is yet to come, and what was fetched stays fetched.
+            self.interrupt_shadow = shadow;
+            return true;
+        }
         if self.shortcuts.links
             && let Some(link) = link
             && header.cached
@@ -340,7 +355,7 @@ impl Cpu {
             end = 128;
         }
         let start = (linear & 63) as usize;
-        if let Ok(translated) = translate(&self.source(&code[start..end], linear, budget)) {
+        if let Ok(translated) = self.translate_code(&code[start..end], linear, budget, None) {
             return Ok(Some(self.scratch_block(frame, translated)));
         }
         let (t, second) = self.fetch_line(line_after)?;
@@ -406,6 +421,26 @@ impl Cpu {
         }
     }
 
+    /// A block of the code at `linear`. It ends before a trap, unless that is inside its first instruction.
+    fn translate_code(
+        &self,
+        bytes: &[u8],
+        linear: u64,
+        budget: u64,
+        frame: Option<FramePtr>,
+    ) -> Result<Translated, NeedsMore> {
+        let source = |bytes| Source { frame, ..self.source(bytes, linear, budget) };
+        if self.has_traps() {
+            let end = self.up_to_trap(linear, bytes.len());
+            if end < bytes.len()
+                && let Ok(translated) = translate(&source(&bytes[..end]))
+            {
+                return Ok(translated);
+            }
+        }
+        translate(&source(bytes))
+    }
+
     /// Translates and enters into the block cache what is at `linear`, whose line is resident in `frame`.
     fn build(
         &mut self,
@@ -424,8 +459,7 @@ impl Cpu {
         let offset = (linear & 0xFFF) as usize;
         let mut bytes = [0; 256];
         let n = resident_run(frame, offset, &mut bytes);
-        let source = Source { frame: Some(frame), ..self.source(&bytes[..n], linear, budget) };
-        let translated = match translate(&source) {
+        let translated = match self.translate_code(&bytes[..n], linear, budget, Some(frame)) {
             Ok(t) => t,
             Err(NeedsMore::Bytes) => {
                 let line_after = (linear | 63) + 1;
@@ -434,8 +468,7 @@ impl Cpu {
                 }
                 let (_, second) = self.fetch_line(line_after)?;
                 let n = resident_run(frame, offset, &mut bytes);
-                let source = Source { frame: Some(frame), ..self.source(&bytes[..n], linear, budget) };
-                match (second, translate(&source)) {
+                match (second, self.translate_code(&bytes[..n], linear, budget, Some(frame))) {
                     (Some(_), Ok(t)) => t,
                     // The second line pushed the first out of the cache: execute from what was fetched.
                     _ => return self.run_straddling(linear, bus, frame, budget),

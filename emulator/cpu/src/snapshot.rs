@@ -15,7 +15,7 @@ const SLOTS: usize = 32;
 
 /// A line of code that was fetched and has left the cache since, while execution goes on in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct FetchedLine {
+pub(crate) struct FetchedLine {
     bus: BusAddr,
     /// Two halves: serde knows no longer arrays.
     bytes: [[u8; LINE_BYTES / 2]; 2],
@@ -166,6 +166,7 @@ impl Cpu {
             stop_on_hazard: _,
             breakpoint: _,
             breakpoint_armed: _,
+            traps: _,
             trace: _,
         } = self;
         CpuSnapshot {
@@ -267,11 +268,17 @@ impl Cpu {
         (self.fault, self.followed, self.resume) = (None, None, None);
         (self.leave_block, self.code_modified) = (false, false);
         (self.attention, self.breakpoint_armed) = (true, true);
+        (self.traps.passed, self.traps.met) = (false, false);
         self.set_rflags(*rflags);
         self.update_mode();
         self.update_access_masks();
         self.returns.clear();
         self.drop_shortcuts();
+        self.put_fetched(fetched);
+    }
+
+    /// Remembers fetched lines that have left the cache.
+    pub(crate) fn put_fetched(&mut self, fetched: &[FetchedLine]) {
         for FetchedLine { bus, bytes } in fetched {
             let Some(frame) = self.mem.park_code(*bus) else { continue };
             self.settle();
@@ -281,7 +288,7 @@ impl Cpu {
 
     /// The lines that the next instruction is executed from without a fetch although they have left the cache: [`Cpu::run`]
     /// goes by the bytes that were fetched.
-    fn fetched_lines(&self) -> Vec<FetchedLine> {
+    pub(crate) fn fetched_lines(&self) -> Vec<FetchedLine> {
         let Some(linear) = self.continued_at() else { return Vec::new() };
         let Some(t) = self.tlb.lookup(Side::Fetch, linear >> 12, self.pcid()) else { return Vec::new() };
         let Some(frame) = self.mem.frame_lookup(BusAddr(t.bus_page)) else { return Vec::new() };

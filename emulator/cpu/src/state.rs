@@ -10,6 +10,7 @@ use crate::mmu::tlb::Tlb;
 use crate::mode::Mode;
 use crate::op::{At, Link, Slots};
 use crate::trace::Trace;
+use crate::traps::Traps;
 use mem::{FastTable, Memory};
 use x86::Exception;
 use x86::platform::Platform;
@@ -209,6 +210,8 @@ pub struct Cpu {
     pub breakpoint: Option<u64>,
     /// False right after the stop, so that running on does not stop again.
     pub breakpoint_armed: bool,
+    /// Where [`Cpu::run`] stops before an instruction, and what it has to say about injected faults.
+    pub traps: Traps,
     /// The last exception that was delivered and the RIP it happened at, for reports.
     pub last_exception: Option<(Exception, u64)>,
     /// Deliveries and TLB flushes, recorded while this is some.

@@ -1,5 +1,6 @@
 //! The board as the processor sees it: shared with the machine, which feeds and drains it between runs.
 
+use crate::inject::Trigger;
 use devices::Chipset;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -15,11 +16,23 @@ struct Horizon {
     /// Nanoseconds; `u64::MAX` when nobody waits.
     at: Cell<u64>,
     reached: Cell<bool>,
+    /// Somebody waits for markers ([`Trigger::Marker`]).
+    marks: Cell<bool>,
+    /// The one that was written.
+    marker: Cell<Option<u32>>,
 }
 
 impl Board {
     pub fn new(chipset: Chipset) -> Board {
-        Board(Rc::new(RefCell::new(chipset)), Rc::new(Horizon { at: Cell::new(u64::MAX), reached: Cell::new(false) }))
+        Board(
+            Rc::new(RefCell::new(chipset)),
+            Rc::new(Horizon {
+                at: Cell::new(u64::MAX),
+                reached: Cell::new(false),
+                marks: Cell::new(false),
+                marker: Cell::new(None),
+            }),
+        )
     }
 
     /// Makes the processor leave its run loop at `time`; `None` takes that back. While no timer is armed a halted
@@ -28,6 +41,17 @@ impl Board {
         self.1.at.set(time.map_or(u64::MAX, |t| t.0));
         self.1.reached.set(false);
     }
+
+    /// Makes the processor leave its run loop after a write of a marker, or not.
+    pub fn watch_markers(&self, on: bool) {
+        self.1.marks.set(on);
+        self.1.marker.set(None);
+    }
+
+    /// The marker that was written, if it was not taken yet.
+    pub fn take_marker(&self) -> Option<u32> {
+        self.1.marker.take()
+    }
 }
 
 impl Platform for Board {
@@ -35,6 +59,9 @@ impl Platform for Board {
         self.0.borrow_mut().port_read(now, cpu, port, size)
     }
     fn port_write(&mut self, now: VirtualTime, cpu: usize, port: u16, size: u8, value: u32) {
+        if port == Trigger::MARKER_PORT && self.1.marks.get() {
+            self.1.marker.set(Some(value));
+        }
         self.0.borrow_mut().port_write(now, cpu, port, size, value);
     }
     fn mmio_read(&mut self, now: VirtualTime, cpu: usize, address: u64, size: u8) -> u64 {
@@ -87,6 +114,6 @@ impl Platform for Board {
         self.0.borrow_mut().take_signal()
     }
     fn signal_pending(&self) -> bool {
-        self.1.reached.get() || self.0.borrow().signal_pending()
+        self.1.reached.get() || self.1.marker.get().is_some() || self.0.borrow().signal_pending()
     }
 }

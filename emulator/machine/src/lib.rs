@@ -1,7 +1,7 @@
 //! The machine: one processor, its memory and its board, put together, powered on and run.
 //!
 //! Reading order: [`config`], [`file`] (it as TOML), [`board`] (the board as the processor sees it), [`machine`] (construction, power-on, running),
-//! [`boot`] (the processor as firmware drives it), [`hash`] (the state hash), [`snapshot`]; for people who look at a guest: [`peek`]
+//! [`boot`] (the processor as firmware drives it), [`hash`] (the state hash), [`snapshot`], [`inject`] (faults); for people who look at a guest: [`peek`]
 //! (memory without side effects), [`dump`] (registers), [`trace`] (one instruction at a time).
 
 pub mod board;
@@ -10,6 +10,7 @@ pub mod config;
 pub mod dump;
 pub mod file;
 pub mod hash;
+pub mod inject;
 pub mod machine;
 pub mod peek;
 pub mod snapshot;

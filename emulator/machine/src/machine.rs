@@ -3,6 +3,7 @@
 use crate::board::Board;
 use crate::boot::FirmwareCpu;
 use crate::config::{Config, ConfigError};
+use crate::inject::Injections;
 use cpu::Cpu;
 use cpu::exec::system::cpuid::CpuModel;
 use cpu::run::Stop;
@@ -26,6 +27,8 @@ pub struct Machine {
     pub(crate) typed: Option<Vec<(VirtualTime, Vec<u8>)>>,
     /// Platform resets.
     pub(crate) resets: u64,
+    /// Faults that wait, last, or are over.
+    pub(crate) injections: Option<Box<Injections>>,
 }
 
 /// Why a run ended.
@@ -65,7 +68,7 @@ impl Machine {
         model.core_override = config.core_override;
         let mut cpu = Cpu::new(0, model, Box::new(memory), Box::new(board.clone()), config.ips);
         cpu.shortcuts = Shortcuts { links: config.links, bulk_strings: config.bulk_strings };
-        Ok(Machine { cpu, board, config, map, typed: None, resets: 0 })
+        Ok(Machine { cpu, board, config, map, typed: None, resets: 0, injections: None })
     }
 
     /// Runs the firmware stage up to the point where an image can be loaded.
@@ -122,6 +125,10 @@ impl Machine {
         &self.config
     }
 
+    pub(crate) fn board(&self) -> &Board {
+        &self.board
+    }
+
     /// The board's chips, for console input and output.
     pub fn chipset(&self) -> RefMut<'_, Chipset> {
         self.board.0.borrow_mut()
@@ -148,8 +155,28 @@ impl Machine {
 
     /// Runs until the instruction count `until` or until something else ends it.
     pub fn run(&mut self, until: u64) -> Exit {
-        match self.cpu.run(until) {
-            Stop::Icount => Exit::Icount,
+        loop {
+            let stop = if self.injections.is_some() {
+                self.inject_due();
+                self.cpu.run(until.min(self.next_injection()))
+            } else {
+                self.cpu.run(until)
+            };
+            match stop {
+                Stop::Trap => self.inject_at_trap(),
+                Stop::Fault => self.inject_reports(),
+                Stop::Icount if self.cpu.icount() < until => {}
+                stop => match (stop, self.board.take_marker()) {
+                    (Stop::Signal, Some(value)) => self.inject_at_marker(value),
+                    _ => return self.exit(stop),
+                },
+            }
+        }
+    }
+
+    fn exit(&mut self, stop: Stop) -> Exit {
+        match stop {
+            Stop::Icount | Stop::Trap | Stop::Fault => Exit::Icount,
             Stop::Breakpoint => Exit::Breakpoint,
             Stop::Hazard => Exit::Hazard,
             Stop::TripleFault => {

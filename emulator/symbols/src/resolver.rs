@@ -146,6 +146,13 @@ impl Symbols {
         self.kernel.as_ref()?.table.address(name)
     }
 
+    /// Address of a symbol in the files that are known, as linked, and whether the file is a Linux kernel's, which may run
+    /// elsewhere. Nothing need have run.
+    pub fn linked_address(&self, name: &str) -> Option<(u64, bool)> {
+        let files = [self.file.as_ref().map(|(_, file)| file), self.image.as_ref()];
+        files.into_iter().flatten().find_map(|file| Some((file.table.address(name)?, file.linux)))
+    }
+
     fn in_linux(&mut self, machine: &mut Machine, rip: u64) -> Option<Symbol> {
         let lstar = machine.cpu.msr.lstar;
         if self.kernel.as_ref().is_some_and(|kernel| kernel.lstar != lstar) {

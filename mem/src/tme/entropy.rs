@@ -38,6 +38,8 @@ mod stream {
     pub const WRITE_BACK: u64 = 5;
     pub const EVICTION: u64 = 6;
     pub const PREFETCH: u64 = 7;
+    pub const INJECTION: u64 = 8;
+    pub const INJECTION_SHIFT: u32 = 16;
     pub const PACKAGE_SHIFT: u32 = 8;
 }
 
@@ -62,6 +64,11 @@ pub(crate) fn eviction_generator(seed: u64) -> ChaCha20Rng {
 /// The generator behind `prefetch`.
 pub(crate) fn prefetch_generator(seed: u64) -> ChaCha20Rng {
     generator(seed, stream::PREFETCH)
+}
+
+/// The generator of an injected fault: a function of the seed and of its number.
+pub(crate) fn injection_generator(seed: u64, number: usize) -> ChaCha20Rng {
+    generator(seed, (number as u64) << stream::INJECTION_SHIFT | stream::INJECTION)
 }
 
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]

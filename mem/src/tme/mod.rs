@@ -12,7 +12,7 @@ use x86::platform::ResetKind;
 use x86::tme::activate;
 
 pub use entropy::{EntropyStep, EntropyStream};
-pub(crate) use entropy::{eviction_generator, prefetch_generator, write_back_generator};
+pub(crate) use entropy::{eviction_generator, injection_generator, prefetch_generator, write_back_generator};
 pub use keys::{DataKey, KeyField, KeyMode, KeyTable};
 pub use program::ProgramError;
 
@@ -236,6 +236,12 @@ impl TmePackage {
             Some(key) if keyid == KeyId(0) => key.flip(field, bit),
             _ => self.keys.flip(keyid, field, bit),
         }
+    }
+
+    /// Fault hook: flips a bit of IA32_TME_EXCLUDE_MASK or IA32_TME_EXCLUDE_BASE, locked or not (section 9.17).
+    pub(crate) fn flip_exclude(&mut self, base: bool, bit: u32) {
+        let register = if base { &mut self.exclude_base } else { &mut self.exclude_mask };
+        *register ^= 1 << (bit & 63);
     }
 
     /// Reset (MK specification section 7.3). The random generator goes on where it was (MK-034).

@@ -37,6 +37,7 @@ pub fn find(
     machine.cpu.mem.watch_lines(&questions);
     let again = |e| Failure::Host(format!("--sanitize-origins: cannot repeat the run: {e}"));
     session::start(&mut machine, plan).map_err(again)?;
+    plan.inject.arm_again(&mut machine);
     let mut typed = typed.iter();
     let mut next = typed.next();
     while machine.cpu.icount() < end {

@@ -5,7 +5,7 @@ use super::{Access, FlushKind, Privilege};
 use crate::block::LineCheck;
 use crate::operand::canonical;
 use crate::state::{Cpu, slot};
-use mem::{BusAddr, Event, FramePtr, MemType, Operation, deny};
+use mem::{Accessed, BusAddr, Event, FramePtr, MemType, Operation, deny};
 use x86::cr::{cr0, cr4};
 use x86::segment::sreg;
 use x86::{Exception, mutant};
@@ -211,6 +211,9 @@ impl Cpu {
         if self.mem.observed() {
             self.observe(bus, buf.len(), t.ty, Operation::Load);
         }
+        if self.mem.awaits_access(linear, bus) {
+            self.mem.note_access(&Accessed { linear: Some(linear), bus, len: buf.len(), write: false });
+        }
         let no_fill = self.no_fill();
         if t.ty == MemType::Wb
             && let Some(touched) = self.mem.touch(bus, Access::Read, no_fill)
@@ -235,6 +238,9 @@ impl Cpu {
         if self.mem.observed() {
             let operation = if nontemporal { Operation::NonTemporalStore } else { Operation::Store };
             self.observe(bus, bytes.len(), t.ty, operation);
+        }
+        if self.mem.awaits_access(linear, bus) {
+            self.mem.note_access(&Accessed { linear: Some(linear), bus, len: bytes.len(), write: true });
         }
         if nontemporal {
             self.mem.write_nontemporal(bus, bytes);
@@ -355,6 +361,10 @@ impl Cpu {
         if privilege == Privilege::System {
             return;
         }
+        let page = BusAddr(t.bus_page);
+        if self.mem.awaits_access(linear, page) && self.mem.watches_page(linear, page) {
+            return;
+        }
         let (w, u, d) = (t.props & prop::W != 0, t.props & prop::U != 0, t.props & prop::D != 0);
         let supervisor_w = d && (w || self.cr0 & cr0::WP == 0);
         let mut bits = 0;
@@ -380,6 +390,9 @@ impl Cpu {
     pub(crate) fn settle(&mut self) {
         if self.mem.has_reports() {
             self.settle_slow();
+        }
+        if self.mem.has_unstamped() {
+            self.stamp_faults();
         }
     }
 

@@ -147,6 +147,20 @@ impl Cpu {
         self.drop_code_shortcuts();
     }
 
+    /// The meaning of addresses has changed from outside: everything derived is dropped, and the next instruction fetches
+    /// anew.
+    pub fn refetch(&mut self) {
+        self.drop_shortcuts();
+        self.sequential = false;
+        self.repeating = 0;
+        self.followed = None;
+    }
+
+    /// Accesses are to be told from now on that were not: those on the fast path go the slow way once.
+    pub fn refetch_data(&mut self) {
+        self.fast.clear();
+    }
+
     /// Voids all links between pages and the jump cache.
     pub(crate) fn drop_code_shortcuts(&mut self) {
         self.blocks.generations.replace_supervisor();

@@ -171,6 +171,26 @@ impl Tlb {
             .or_else(|| buffer.get(set_of_global(vpage), Tag::new(vpage, self.ids.global)))
     }
 
+    /// Fault hook: changes the bus address of the live translation of a page for a PCID by XOR, in both buffers. False: there is
+    /// none. The caller drops the shortcuts.
+    pub fn flip(&mut self, vpage: u64, pcid: u16, bits: u64) -> bool {
+        let places = [
+            (set_of(vpage, pcid), Tag::new(vpage, self.ids.of(pcid))),
+            (set_of_global(vpage), Tag::new(vpage, self.ids.global)),
+        ];
+        let mut found = false;
+        for buffer in [&mut self.data, &mut self.fetch] {
+            for (set, tag) in places {
+                if let Some(way) = buffer.tags[set].iter().position(|t| *t == tag) {
+                    buffer.entries[set][way].bus_page ^= bits & !0xFFF;
+                    found = true;
+                    break;
+                }
+            }
+        }
+        found
+    }
+
     /// Adds a translation. Returns the live translation of another page that it replaced.
     pub fn insert(&mut self, side: Side, t: Translation) -> Option<Translation> {
         let (id, set) = if t.props & prop::G != 0 {

@@ -7,7 +7,7 @@
 use super::Access;
 use super::tlb::{Translation, prop};
 use crate::state::Cpu;
-use mem::{BusAddr, MemType, Operation};
+use mem::{Accessed, BusAddr, MemType, Operation};
 use x86::cr::{cr0, cr4, efer};
 use x86::exception::pf;
 use x86::{Exception, flags, mutant};
@@ -229,6 +229,9 @@ impl Cpu {
         if self.mem.observed() {
             self.observe(bus, size as usize, ty, Operation::PageWalk);
         }
+        if self.mem.awaits_access(at, bus) {
+            self.mem.note_access(&Accessed { linear: None, bus, len: size as usize, write: false });
+        }
         let no_fill = self.no_fill();
         self.mem.read(bus, ty, no_fill, &mut b[..size as usize]);
         self.settle();
@@ -249,6 +252,10 @@ impl Cpu {
                 let at = if mutant!(AccessedBitByKeyid0) { self.mem.layout().mem(BusAddr(at)).0 } else { at };
                 if self.mem.observed() {
                     self.observe(BusAddr(at), size as usize, ty, Operation::PageWalkUpdate);
+                }
+                if self.mem.awaits_access(at, BusAddr(at)) {
+                    let bus = BusAddr(at);
+                    self.mem.note_access(&Accessed { linear: None, bus, len: size as usize, write: true });
                 }
                 self.mem.write(BusAddr(at), ty, no_fill, &new.to_le_bytes()[..size as usize]);
                 self.settle();

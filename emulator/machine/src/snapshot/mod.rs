@@ -5,7 +5,8 @@
 //! files, [`file`] what is in them.
 //!
 //! What the host derives is not in a snapshot: decoded code, the fast path. Nor are observers: the event log, the sanitizer,
-//! a breakpoint and recorded input are the machine's own and start anew or go on.
+//! a breakpoint and recorded input are the machine's own and start anew or go on. Nor are injected faults: a restore disarms
+//! them, and a fault that lasts is to be armed again.
 
 pub mod container;
 pub mod file;
@@ -101,7 +102,7 @@ impl Machine {
     /// pages that were ever written.
     pub fn snapshot(&mut self) -> Snapshot {
         // Every part of the machine is here: in the snapshot, or among those that it leaves out.
-        let Machine { cpu, board, config, map: _, typed: _, resets } = self;
+        let Machine { cpu, board, config, map: _, typed: _, resets, injections: _ } = self;
         Snapshot(Arc::new(State {
             config: config.clone(),
             cpu: cpu.snapshot(),
@@ -122,6 +123,7 @@ impl Machine {
         if let Some(difference) = self.config().difference(config) {
             return Err(SnapshotError::Config(difference));
         }
+        self.disarm();
         let restored = self.cpu.mem.restore(memory).map_err(|e| SnapshotError::Invalid(e.to_string()))?;
         self.cpu.restore(cpu);
         self.board.0.borrow_mut().clone_from(board);

@@ -202,7 +202,8 @@ fn iterate(
     }
     let quantum = left.min(cpu.rep_quantum());
     let (mut total, mut ended) = (0, false);
-    while total < quantum && !ended {
+    // An injected fault that an iteration met ends the instruction's turn.
+    while total < quantum && !ended && !cpu.traps.met {
         let mut done = 0;
         let outcome = shape.run(cpu, quantum - total).and_then(|run| perform(cpu, &run, &mut done));
         shape.advance(cpu, done);
@@ -242,7 +243,7 @@ pub(super) fn movs(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
     execute(cpu, insn, Sides::COPY, |cpu, run, done| {
         let size = run.size as u64;
         let overlaps = (1..run.count * size).contains(&run.destination.wrapping_sub(run.source));
-        while *done < run.count {
+        while *done < run.count && !cpu.traps.met {
             let (from, to) = (run.source + *done * size, run.destination + *done * size);
             let n = in_line(from, run.size, in_line(to, run.size, run.count - *done));
             if n > 1 && cpu.shortcuts.bulk_strings && !overlaps && cpu.fast.copy(from, to, (n * size) as usize) {
@@ -262,7 +263,7 @@ pub(super) fn stos(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
     let value = cpu.regs[slot::RAX as usize];
     execute(cpu, insn, Sides::DESTINATION, |cpu, run, done| {
         let size = run.size as u64;
-        while *done < run.count {
+        while *done < run.count && !cpu.traps.met {
             let to = run.destination + *done * size;
             let n = in_line(to, run.size, run.count - *done);
             if n > 1 && cpu.shortcuts.bulk_strings && cpu.fast.fill(to, value, run.size, n as usize) {
@@ -292,6 +293,9 @@ pub(super) fn lods(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
             let value = cpu.load_sized(from, run.size)?;
             cpu.set_reg(accumulator(run.size), value);
             cpu.iterated(done, 1);
+            if cpu.traps.met {
+                break;
+            }
         }
         Ok(false)
     })
@@ -312,6 +316,9 @@ pub(super) fn cmps(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
             if ends(cpu, insn) {
                 return Ok(true);
             }
+            if cpu.traps.met {
+                break;
+            }
         }
         Ok(false)
     })
@@ -326,6 +333,9 @@ pub(super) fn scas(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
             cpu.iterated(done, 1);
             if ends(cpu, insn) {
                 return Ok(true);
+            }
+            if cpu.traps.met {
+                break;
             }
         }
         Ok(false)

@@ -370,7 +370,10 @@ pub(super) fn rdmsr(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
 pub(super) fn wrmsr(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
     require(cpu.cpl == 0)?;
     let value = cpu.regs[slot::RAX as usize] & 0xFFFF_FFFF | cpu.regs[slot::RDX as usize] << 32;
-    cpu.wrmsr(cpu.regs[slot::RCX as usize] as u32, value)
+    let msr = cpu.regs[slot::RCX as usize] as u32;
+    cpu.mem.note_wrmsr(msr);
+    cpu.settle();
+    cpu.wrmsr(msr, value)
 }
 
 /// RDPMC: there are no performance counters, so every index is invalid (SDM Vol. 2B).

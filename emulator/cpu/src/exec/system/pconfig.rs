@@ -129,6 +129,7 @@ fn key_program(cpu: &mut Cpu, program: &KeyProgram, algorithm: Algorithm) -> u64
     if mutant!(PconfigFlushes) {
         cpu.mem.wbinvd();
     }
+    cpu.mem.note_pconfig(mem::KeyId(program.keyid));
     let now = cpu.icount();
     let package = cpu.mem.tme_mut().at(mem::Icount(now));
     let programmed = package.program_key(mem::KeyId(program.keyid), program.command, algorithm, key1, key2);

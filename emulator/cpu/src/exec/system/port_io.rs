@@ -83,6 +83,9 @@ pub(super) fn ins(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
             let value = cpu.port_in(port, run.size);
             cpu.store_sized(linear, run.size, value)?;
             cpu.iterated(done, 1);
+            if cpu.traps.met {
+                break;
+            }
         }
         Ok(false)
     })
@@ -97,6 +100,9 @@ pub(super) fn outs(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
             let value = cpu.load_sized(linear, run.size)?;
             cpu.port_out(port, run.size, value);
             cpu.iterated(done, 1);
+            if cpu.traps.met {
+                break;
+            }
         }
         Ok(false)
     })

@@ -1,5 +1,21 @@
 //! Faults between the encryption engines and DRAM, for experiments (MK specification sections 9.7, 9.8, 9.12, 9.13). Host-side: the
 //! guest sees nothing of them but the bytes that its loads return.
+//!
+//! [`Faults`] are armed and disarmed by hand. [`disturb`] has the faults that wait for something, and last as long as they
+//! should: `inject` keeps them, `arm` is where the controller and the processor meet them.
+
+mod arm;
+pub mod disturb;
+pub(crate) mod inject;
+
+/// A number below `end`, or 0, that follows from the seed and an injection's number.
+pub fn injection_number(seed: u64, number: usize, end: u64) -> u64 {
+    crate::rate::below(&mut crate::tme::injection_generator(seed, number), end)
+}
+
+pub use disturb::{
+    Accessed, Bits, Disturbance, Effect, LINE_BITS, LateWriteBack, Moment, Occasion, Report, Reported, Way,
+};
 
 use crate::addr::{KeyId, LINE_SHIFT, LINES_PER_PAGE, LineAddr};
 use crate::hash::StateHasher;
