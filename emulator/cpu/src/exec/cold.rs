@@ -33,7 +33,7 @@ pub fn cold_end(cpu: &mut Cpu, op: At) {
     match exec(cpu, op) {
         After::Next if !needs_loop(cpu) => go_on(cpu, op),
         After::Next | After::Leave => leave_after(cpu, op),
-        After::Transfer if cpu.repeating == 0 && !cpu.interrupt_shadow && !needs_loop(cpu) => arrive(cpu, op),
+        After::Transfer if cpu.repeating == 0 && !cpu.interrupt_shadow && !needs_loop(cpu) => arrive(cpu),
         After::Transfer => transferred(cpu, op),
         After::Fault => fault_exit(cpu, op),
     }

@@ -171,7 +171,7 @@ pub fn go_on(cpu: &mut Cpu, op: At) {
 }
 
 /// Continues where an instruction that is no near branch has set RIP to.
-pub fn arrive(cpu: &mut Cpu, _op: At) {
+pub fn arrive(cpu: &mut Cpu) {
     jump_to(cpu, cpu.next_ip)
 }
 

@@ -7,60 +7,64 @@ use crate::op::{At, Handler};
 use crate::state::{Cpu, slot};
 use std::marker::PhantomData;
 
-/// CMPXCHG m, r: the destination is written in either case, the accumulator only if the comparison failed.
-pub struct CmpxchgM<S, A>(PhantomData<(S, A)>);
+/// What an instruction stores for the value it found; it changes registers and flags by the way.
+pub trait Exchange: 'static {
+    fn exchange<S: Size>(cpu: &mut Cpu, op: At, old: S) -> S;
+}
 
-impl<S: Size, A: Addr> Step for CmpxchgM<S, A> {
-    const MEMORY: bool = true;
+/// The destination is written in either case, the accumulator only if the comparison failed.
+pub struct Cmpxchg;
+pub struct Xadd;
+pub struct Xchg;
+
+impl Exchange for Cmpxchg {
     #[inline(always)]
-    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
-        let va = A::ea(cpu, op);
-        let Some(p) = P::place::<S>(cpu, va, op) else { return false };
-        let old = P::get(cpu, &p);
+    fn exchange<S: Size>(cpu: &mut Cpu, op: At, old: S) -> S {
         let expected = S::reg(cpu, slot::RAX);
         Sub::exec(&mut cpu.lazy, expected, old);
         if old == expected {
-            let new = S::reg(cpu, op.s);
-            P::put(cpu, p, new);
-        } else {
-            P::put(cpu, p, old);
-            S::set_reg(cpu, slot::RAX, old);
+            return S::reg(cpu, op.s);
         }
-        true
+        S::set_reg(cpu, slot::RAX, old);
+        old
     }
 }
 
-/// XADD m, r
-pub struct XaddM<S, A>(PhantomData<(S, A)>);
-
-impl<S: Size, A: Addr> Step for XaddM<S, A> {
-    const MEMORY: bool = true;
+impl Exchange for Xadd {
     #[inline(always)]
-    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
-        let va = A::ea(cpu, op);
-        let Some(p) = P::place::<S>(cpu, va, op) else { return false };
-        let old = P::get(cpu, &p);
+    fn exchange<S: Size>(cpu: &mut Cpu, op: At, old: S) -> S {
         let addend = S::reg(cpu, op.s);
         let sum = Add::exec(&mut cpu.lazy, old, addend);
-        P::put(cpu, p, sum);
         S::set_reg(cpu, op.s, old);
-        true
+        sum
     }
 }
 
-/// XCHG m, r
-pub struct XchgM<S, A>(PhantomData<(S, A)>);
+impl Exchange for Xchg {
+    #[inline(always)]
+    fn exchange<S: Size>(cpu: &mut Cpu, op: At, old: S) -> S {
+        let new = S::reg(cpu, op.s);
+        S::set_reg(cpu, op.s, old);
+        new
+    }
+}
 
-impl<S: Size, A: Addr> Step for XchgM<S, A> {
+/// `op mem, reg`
+pub struct ExchangeM<O, S, A>(PhantomData<(O, S, A)>);
+
+pub type CmpxchgM<S, A> = ExchangeM<Cmpxchg, S, A>;
+pub type XaddM<S, A> = ExchangeM<Xadd, S, A>;
+pub type XchgM<S, A> = ExchangeM<Xchg, S, A>;
+
+impl<O: Exchange, S: Size, A: Addr> Step for ExchangeM<O, S, A> {
     const MEMORY: bool = true;
     #[inline(always)]
     fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
         let va = A::ea(cpu, op);
         let Some(p) = P::place::<S>(cpu, va, op) else { return false };
         let old = P::get(cpu, &p);
-        let new = S::reg(cpu, op.s);
+        let new = O::exchange(cpu, op, old);
         P::put(cpu, p, new);
-        S::set_reg(cpu, op.s, old);
         true
     }
 }
