@@ -4,11 +4,12 @@
 //! until it writes (`dram`, `cache/snapshot.rs`). Observers are no part of it: events are forgotten by a restore, and the
 //! sanitizer starts anew. Nor are injected faults ([`crate::fault::disturb`]): a restore disarms them.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use crate::PlainLine;
-use crate::addr::{BusAddr, LINE_BYTES, LINE_SHIFT, LINES_PER_PAGE, PAGE_BYTES};
+use crate::addr::{BusAddr, LINE_BYTES, LINE_SHIFT, LINES_PER_PAGE, LineAddr, PAGE_BYTES};
 use crate::cache::snapshot::{CacheSnapshot, Contents, FrameImage, SetGroup};
 use crate::cache::{GROUP_SETS, line_bit};
 use crate::config::{CacheModel, Config};
@@ -42,6 +43,15 @@ pub struct Restored {
     pub dram_pages: usize,
     /// Pages with cached lines, each KeyID's counted.
     pub cached_pages: usize,
+}
+
+/// What two states of a machine's memory have not in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Differences {
+    /// Lines whose cells differ, or that a cache holds modified in one of the two and not, or otherwise, in the other.
+    pub lines: u64,
+    /// The first of them, without KeyID.
+    pub first: Option<LineAddr>,
 }
 
 /// Bytes that are no snapshot of this machine.
@@ -127,6 +137,18 @@ impl Memory {
 }
 
 impl MemorySnapshot {
+    /// What memory holds here and not in another state of the same machine. Clean cached lines are left aside: they are
+    /// copies.
+    pub fn differences(&self, other: &Self) -> Differences {
+        let mut lines = BTreeSet::new();
+        let mut differ = |page: u32, line: usize| {
+            lines.insert(self.map.page_address(page).line().0 + line as u64);
+        };
+        self.dram.differences(&other.dram, &mut differ);
+        self.cache.differences(&other.cache, &mut differ);
+        Differences { lines: lines.len() as u64, first: lines.first().map(|line| LineAddr(*line)) }
+    }
+
     /// Pages of DRAM that have ever been written.
     pub fn dram_pages(&self) -> usize {
         self.dram.pages()

@@ -73,7 +73,7 @@ impl Outcome {
     /// What a machine's exit means if nobody handles it. `None`: the run goes on.
     pub fn of(exit: Exit) -> Option<Outcome> {
         match exit {
-            Exit::Icount | Exit::Time | Exit::Breakpoint | Exit::Hazard => None,
+            Exit::Icount | Exit::Time | Exit::Breakpoint | Exit::Hazard | Exit::Marker(_) => None,
             Exit::PowerOff => Some(Outcome::PowerOff),
             Exit::Reset(kind) => Some(Outcome::Reset(kind)),
             Exit::DebugExit(value) => Some(Outcome::DebugExit(value)),

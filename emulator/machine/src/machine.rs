@@ -29,6 +29,8 @@ pub struct Machine {
     pub(crate) resets: u64,
     /// Faults that wait, last, or are over.
     pub(crate) injections: Option<Box<Injections>>,
+    /// Somebody outside waits for markers.
+    pub(crate) marker_stops: bool,
 }
 
 /// Why a run ended.
@@ -40,6 +42,8 @@ pub enum Exit {
     Time,
     /// The RIP breakpoint was reached.
     Breakpoint,
+    /// The guest has written a marker, and [`Machine::stop_at_markers`] asks to stop then.
+    Marker(u32),
     /// ACPI S5.
     PowerOff,
     /// The guest asked for a reset.
@@ -68,7 +72,7 @@ impl Machine {
         model.core_override = config.core_override;
         let mut cpu = Cpu::new(0, model, Box::new(memory), Box::new(board.clone()), config.ips);
         cpu.shortcuts = Shortcuts { links: config.links, bulk_strings: config.bulk_strings };
-        Ok(Machine { cpu, board, config, map, typed: None, resets: 0, injections: None })
+        Ok(Machine { cpu, board, config, map, typed: None, resets: 0, injections: None, marker_stops: false })
     }
 
     /// Runs the firmware stage up to the point where an image can be loaded.
@@ -100,6 +104,17 @@ impl Machine {
         self.cpu.stop_on_hazard = on;
     }
 
+    /// Makes [`run`](Self::run) end after the instruction with which the guest writes a marker, with [`Exit::Marker`], or not.
+    pub fn stop_at_markers(&mut self, on: bool) {
+        self.marker_stops = on;
+        self.watch_markers(false);
+    }
+
+    /// Watches for markers if anybody waits for one; `injections`: some fault does.
+    pub(crate) fn watch_markers(&self, injections: bool) {
+        self.board.watch_markers(injections || self.marker_stops);
+    }
+
     /// Writes every line transfer between the memory controller and DRAM to `out` from now on; from before
     /// [`power_on`](Self::power_on) on, that is everything DRAM ever holds. Changes nothing else.
     ///
@@ -123,10 +138,6 @@ impl Machine {
 
     pub fn config(&self) -> &Config {
         &self.config
-    }
-
-    pub(crate) fn board(&self) -> &Board {
-        &self.board
     }
 
     /// The board's chips, for console input and output.
@@ -167,7 +178,12 @@ impl Machine {
                 Stop::Fault => self.inject_reports(),
                 Stop::Icount if self.cpu.icount() < until => {}
                 stop => match (stop, self.board.take_marker()) {
-                    (Stop::Signal, Some(value)) => self.inject_at_marker(value),
+                    (Stop::Signal, Some(value)) => {
+                        self.inject_at_marker(value);
+                        if self.marker_stops {
+                            return Exit::Marker(value);
+                        }
+                    }
                     _ => return self.exit(stop),
                 },
             }

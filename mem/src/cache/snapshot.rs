@@ -45,6 +45,17 @@ impl FrameImage {
         Self::new(frame.bus_page(), frame.0.page_index.get(), frame.resident(), frame.dirty(), lines)
     }
 
+    /// A line, if it is resident.
+    fn line(&self, line: usize) -> Option<&PlainLine> {
+        let before = self.resident & ((1 << line) - 1);
+        (self.resident >> line & 1 == 1).then(|| self.lines.get(before.count_ones() as usize))?
+    }
+
+    /// Lines that are modified, as they are here.
+    fn modified(&self, line: usize) -> Option<&PlainLine> {
+        (self.dirty >> line & 1 == 1).then(|| self.line(line))?
+    }
+
     /// What the lines add to the state hash.
     fn hash(&self) -> u128 {
         *self.hash.get_or_init(|| hash_lines(self.bus_page, self.resident, self.dirty, self.lines.iter().copied()))
@@ -117,6 +128,48 @@ pub(crate) struct CacheSnapshot {
     pub(crate) contents: Arc<Contents>,
     /// Of `wb_order = seeded`, `evict_rate` and `prefetch`.
     pub(crate) generators: [ChaCha20Rng; 3],
+}
+
+impl CacheSnapshot {
+    /// Calls `differ` with the RAM page and the line of each line that is modified in one of the two, and not, or otherwise, in
+    /// the other. Shared pages are not looked at.
+    pub(crate) fn differences(&self, other: &Self, mut differ: impl FnMut(u32, usize)) {
+        let (mut ours, mut theirs) = (&self.contents.frames[..], &other.contents.frames[..]);
+        loop {
+            // Both are in the order of full physical addresses.
+            let (a, b) = match (ours.split_first(), theirs.split_first()) {
+                (None, None) => return,
+                (Some((a, rest)), None) => {
+                    ours = rest;
+                    (Some(a), None)
+                }
+                (None, Some((b, rest))) => {
+                    theirs = rest;
+                    (None, Some(b))
+                }
+                (Some((a, rest_a)), Some((b, rest_b))) => {
+                    if a.bus_page.0 <= b.bus_page.0 {
+                        ours = rest_a;
+                    }
+                    if b.bus_page.0 <= a.bus_page.0 {
+                        theirs = rest_b;
+                    }
+                    ((a.bus_page.0 <= b.bus_page.0).then_some(a), (b.bus_page.0 <= a.bus_page.0).then_some(b))
+                }
+            };
+            if let (Some(a), Some(b)) = (a, b)
+                && Arc::ptr_eq(a, b)
+            {
+                continue;
+            }
+            let Some(page) = a.or(b).map(|frame| frame.page) else { continue };
+            for line in 0..LINES_PER_PAGE {
+                if a.and_then(|frame| frame.modified(line)) != b.and_then(|frame| frame.modified(line)) {
+                    differ(page, line);
+                }
+            }
+        }
+    }
 }
 
 /// Lines and their order.

@@ -107,6 +107,32 @@ impl PageTable {
         })
     }
 
+    /// Calls `differ` with each line that has other bytes in the other table, in order. Shared pages are not looked at.
+    pub(crate) fn differences(&self, other: &PageTable, mut differ: impl FnMut(u32, usize)) {
+        for (at, (ours, theirs)) in self.groups.iter().zip(&*other.groups).enumerate() {
+            let same = match (ours, theirs) {
+                (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
+                (None, None) => true,
+                _ => false,
+            };
+            if same {
+                continue;
+            }
+            for number in (at * GROUP_PAGES) as u32..((at + 1) * GROUP_PAGES) as u32 {
+                let (ours, theirs) = (self.get(number), other.get(number));
+                if ours.map(std::ptr::from_ref) == theirs.map(std::ptr::from_ref) {
+                    continue;
+                }
+                for line in 0..LINES_PER_PAGE {
+                    let of = |page: Option<&CellPage>| page.map_or(CipherLine::ZERO, |page| page.lines[line]);
+                    if of(ours) != of(theirs) {
+                        differ(number, line);
+                    }
+                }
+            }
+        }
+    }
+
     /// Replaces pages, whose numbers are in range. Groups without a new page stay shared.
     pub(crate) fn replace(&mut self, pages: impl Iterator<Item = (u32, CellPage)>) {
         let mut groups: Vec<Option<Arc<Group>>> = self.groups.to_vec();

@@ -55,7 +55,7 @@ pub fn find(
                 machine.reset(session::platform_reset(kind));
                 session::power_on(&mut machine, plan).map_err(again)?;
             }
-            Exit::Icount | Exit::Breakpoint | Exit::Hazard => {}
+            Exit::Icount | Exit::Breakpoint | Exit::Hazard | Exit::Marker(_) => {}
             _ => break,
         }
     }

@@ -16,4 +16,4 @@ pub use check::{Cannot, Limits};
 pub(crate) use run::Injections;
 pub use run::{Injection, Outcome};
 pub use spec::{CodeAddress, FaultSpec, Lasts, LineEvent, Target, Trigger};
-pub use text::{GRAMMAR, SpecError};
+pub use text::{GRAMMAR, SpecError, number};

@@ -117,7 +117,7 @@ impl Machine {
             let wired = self.cpu.mem.has_stuck_wires();
             self.cpu.mem.disarm();
             self.cpu.set_traps(Vec::new());
-            self.board().watch_markers(false);
+            self.watch_markers(false);
             if wired {
                 self.cpu.refetch();
             }
@@ -140,7 +140,7 @@ impl Machine {
             Trigger::Marker { value: what, nth } => {
                 let counted = Counted { what, left: nth, number, act };
                 self.injections.get_or_insert_default().markers.push(counted);
-                return self.board().watch_markers(true);
+                return self.watch_markers(true);
             }
             Trigger::Access { physical: false, address, read, write, .. } => Occasion::Linear { address, read, write },
             Trigger::Access { address, read, write, .. } => Occasion::Physical { address, read, write },
@@ -223,7 +223,7 @@ impl Machine {
         let Some(injections) = &mut self.injections else { return };
         let due = count(&mut injections.markers, |wanted| wanted.is_none_or(|wanted| wanted == value));
         if injections.markers.is_empty() {
-            self.board().watch_markers(false);
+            self.watch_markers(false);
         }
         for (number, act) in due {
             self.act(number, act);

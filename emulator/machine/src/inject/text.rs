@@ -60,7 +60,7 @@ const REGISTERS: [&str; 17] = [
 const RIP: usize = 16;
 
 /// A whole number: decimal, hexadecimal with 0x, with suffix K, M or G (thousands), or as 1.2e9.
-pub(super) fn number(text: &str) -> Option<u64> {
+pub fn number(text: &str) -> Option<u64> {
     if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         return hex.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u64::from_str_radix(hex, 16).ok()).flatten();
     }

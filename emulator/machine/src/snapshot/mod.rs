@@ -24,7 +24,7 @@ use thiserror::Error;
 use x86::platform::VirtualTime;
 
 pub use container::{Damage, FORMAT};
-pub use mem::snapshot::Restored;
+pub use mem::snapshot::{Differences, Restored};
 
 /// The state of a machine between two runs. Clones share everything, among threads as well.
 #[derive(Clone)]
@@ -91,6 +91,11 @@ impl Snapshot {
         clock.at(self.icount())
     }
 
+    /// What memory holds here and not there; both are of one machine. Cheap where they share pages.
+    pub fn memory_differences(&self, other: &Snapshot) -> Differences {
+        self.0.memory.differences(&other.0.memory)
+    }
+
     /// Pages of DRAM that have ever been written.
     pub fn dram_pages(&self) -> usize {
         self.0.memory.dram_pages()
@@ -102,7 +107,7 @@ impl Machine {
     /// pages that were ever written.
     pub fn snapshot(&mut self) -> Snapshot {
         // Every part of the machine is here: in the snapshot, or among those that it leaves out.
-        let Machine { cpu, board, config, map: _, typed: _, resets, injections: _ } = self;
+        let Machine { cpu, board, config, map: _, typed: _, resets, injections: _, marker_stops: _ } = self;
         Snapshot(Arc::new(State {
             config: config.clone(),
             cpu: cpu.snapshot(),
