@@ -5,4 +5,13 @@
 #![forbid(unsafe_code)]
 
 pub mod meta;
+pub mod results;
 pub mod row;
+
+/// Results made up for tests; those of the program use them as well.
+#[cfg(test)]
+#[path = "../../../tests/common/synthetic.rs"]
+mod synthetic;
+
+#[cfg(test)]
+extern crate self as campaign;
