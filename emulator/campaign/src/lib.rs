@@ -7,6 +7,7 @@
 pub mod meta;
 pub mod results;
 pub mod row;
+pub mod stats;
 
 /// Results made up for tests; those of the program use them as well.
 #[cfg(test)]
