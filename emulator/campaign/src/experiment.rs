@@ -5,6 +5,7 @@ use crate::golden::Golden;
 use crate::guest::Guest;
 use crate::judge::{Results, Seen, look};
 use crate::meta::Campaign;
+use crate::names::Symbols;
 use crate::plan::{Plan, PlanFile};
 use crate::row::{Outcome, Proof, Row};
 use crate::sample::Permutation;
@@ -20,6 +21,7 @@ pub struct Ready {
     pub golden: Golden,
     pub spaces: Vec<Space>,
     pub campaign: Campaign,
+    pub(crate) symbols: Symbols,
 }
 
 /// What saves time and changes no result.
@@ -83,7 +85,7 @@ impl Ready {
         };
         let (of, space) = (&strata[stratum], &self.spaces[stratum]);
         let element = Permutation::new(self.file.plan.seed, &of.name, space.len()).at(id - of.first);
-        let spec = parse(&space.fault(element), &of.name)?;
+        let spec = self.spec(&space.fault(element), &of.name)?;
         Ok(Injection { id, stratum, element, spec })
     }
 
@@ -94,14 +96,26 @@ impl Ready {
     pub fn perform(&self, guest: &mut Guest, injection: &Injection, shortcuts: Shortcuts) -> Result<Row> {
         let mut run = Run { ready: self, injection, row: self.blank(injection), moved: None };
         if shortcuts.transfers
-            && let Some(row) = run.from_transfers(guest)?
+            && let Some(row) = run.known_from_transfers(guest)?
         {
             return Ok(row);
         }
         run.perform(guest, shortcuts)
     }
 
-    fn blank(&self, injection: &Injection) -> Row {
+    /// Reads a fault of a stratum.
+    ///
+    /// # Errors
+    /// A text that is none, or has unknown symbols.
+    pub(crate) fn spec(&self, text: &str, stratum: &str) -> Result<FaultSpec> {
+        let mut spec =
+            text.parse::<FaultSpec>().map_err(|e| CampaignError::Input(format!("stratum {stratum:?}: {text}: {e}")))?;
+        self.symbols.resolve(&mut spec, stratum)?;
+        Ok(spec)
+    }
+
+    /// A row with what is known before anything is run.
+    pub(crate) fn blank(&self, injection: &Injection) -> Row {
         let text = injection.spec.to_string();
         let number = |key| Injection::key(&text, key).and_then(machine::inject::number);
         Row {
@@ -138,11 +152,6 @@ impl Ready {
     }
 }
 
-/// Reads a fault of a stratum.
-pub fn parse(text: &str, stratum: &str) -> Result<FaultSpec> {
-    text.parse().map_err(|e| CampaignError::Input(format!("stratum {stratum:?}: {text}: {e}")))
-}
-
 /// A state hash as text.
 pub fn hash_text(hash: u128) -> String {
     format!("{hash:032x}")
@@ -166,7 +175,7 @@ impl Run<'_> {
     }
 
     /// What the transfers of the golden run say of a flip in DRAM: its outcome, or when it is first seen.
-    fn from_transfers(&mut self, guest: &mut Guest) -> Result<Option<Row>> {
+    fn known_from_transfers(&mut self, guest: &mut Guest) -> Result<Option<Row>> {
         let (Target::Memory(Disturbance::Flip { line, .. }), Some(at)) =
             (&self.injection.spec.target, self.injection.planned())
         else {
@@ -223,7 +232,7 @@ impl Run<'_> {
         })
     }
 
-    fn perform(mut self, guest: &mut Guest, shortcuts: Shortcuts) -> Result<Row> {
+    fn perform(self, guest: &mut Guest, shortcuts: Shortcuts) -> Result<Row> {
         let golden = self.golden();
         let mut spec = self.injection.spec.clone();
         if let Some(transfer) = self.moved {

@@ -106,7 +106,7 @@ impl Start {
     }
 }
 
-fn read(path: &Path, what: &str) -> Result<Vec<u8>> {
+pub(crate) fn read(path: &Path, what: &str) -> Result<Vec<u8>> {
     let size = std::fs::metadata(path).map_or(0, |of| of.len());
     if size > FILE_BYTES_MAX {
         return refuse(format_args!("{what} {}: {} MiB", path.display(), size >> 20), "at most 1 GiB");
@@ -250,14 +250,20 @@ fn run_to_verdict(file: &PlanFile, guest: &mut Guest, each: &mut dyn FnMut(&mut 
             Seen::Detected(what) => {
                 return refuse(format_args!("{at} has what counts as detected: {what}"), "another [detected]");
             }
-            Seen::Crash(what) => return refuse(format_args!("{at} crashes: {what}"), "a guest that does not, another [crash]"),
+            Seen::Crash(what) => {
+                return refuse(format_args!("{at} crashes: {what}"), "a guest that does not, another [crash]");
+            }
             Seen::Hang(what) => return refuse(format_args!("{at} hangs: {what}"), "a guest that reaches golden.end"),
             Seen::Nothing if guest.icount() >= until => {
                 if matches!(golden.end, Place::Icount(n) if n == until) {
                     return Ok(None);
                 }
                 return refuse(
-                    format_args!("{at} has not reached golden.end = \"{}\" by instruction {}", golden.end, guest.icount()),
+                    format_args!(
+                        "{at} has not reached golden.end = \"{}\" by instruction {}",
+                        golden.end,
+                        guest.icount()
+                    ),
                     "a place that the guest reaches, or a higher golden.limit",
                 );
             }

@@ -96,7 +96,8 @@ impl Guest {
     /// Output that was not looked at yet, up to the last end of a line; all of it if the guest has ended.
     pub fn fresh_lines(&mut self, ended: bool) -> &[u8] {
         let fresh = &self.console[self.looked..];
-        let end = if ended { fresh.len() } else { fresh.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1) };
+        let end =
+            if ended { fresh.len() } else { fresh.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1) };
         let start = self.looked;
         self.looked += end;
         &self.console[start..start + end]
@@ -106,7 +107,7 @@ impl Guest {
 /// The first line in which one of the expressions matches: the expression's number and the line.
 pub fn first_match<'a>(output: &'a [u8], expressions: &[Expression]) -> Option<(usize, &'a [u8])> {
     let lines = output.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    lines.into_iter().find_map(|line| {
-        expressions.iter().position(|expression| expression.0.is_match(line)).map(|at| (at, line))
-    })
+    lines
+        .into_iter()
+        .find_map(|line| expressions.iter().position(|expression| expression.0.is_match(line)).map(|at| (at, line)))
 }

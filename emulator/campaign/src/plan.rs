@@ -1,6 +1,7 @@
 //! Plans: what a campaign is, as a TOML file. docs/campaigns.md is the user's page.
 
 use crate::error::{CampaignError, Result, host, refuse};
+use crate::stats::Confidence;
 use regex::bytes::Regex;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -47,6 +48,28 @@ pub struct Plan {
     pub stratum: Vec<StratumPlan>,
 }
 
+impl Plan {
+    /// Confidence level of intervals in parts per million.
+    pub fn confidence_ppm(&self) -> u32 {
+        const MILLION: f64 = 1e6;
+        (self.statistics.confidence * MILLION).round() as u32
+    }
+
+    /// Confidence level of intervals.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn confidence(&self) -> Result<Confidence> {
+        match Confidence::from_ppm(self.confidence_ppm()) {
+            Some(confidence) => Ok(confidence),
+            None => {
+                let level = self.statistics.confidence;
+                refuse(format_args!("statistics.confidence = {level}"), "above 0 and below 1, say 0.95")
+            }
+        }
+    }
+}
+
 /// What runs: an image that is booted, or a snapshot.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -58,6 +81,8 @@ pub struct Guest {
     /// Command line.
     #[serde(default)]
     pub append: String,
+    /// System.map or ELF file for symbols in faults; without it the kernel, if it is an ELF file.
+    pub symbols: Option<PathBuf>,
     /// A snapshot by `run --savevm`, instead of an image.
     pub loadvm: Option<PathBuf>,
     /// A machine file (docs/machine-file.md).
@@ -327,9 +352,12 @@ impl PlanFile {
     pub fn read(path: &Path) -> Result<PlanFile> {
         const ACCEPTED: &str = "a campaign plan (docs/campaigns.md)";
         let text = std::fs::read_to_string(path).map_err(|e| match host(path, &e) {
-            CampaignError::Host(e) | CampaignError::Input(e) => CampaignError::Input(format!("{e}; accepted: {ACCEPTED}")),
+            CampaignError::Host(e) | CampaignError::Input(e) => {
+                CampaignError::Input(format!("{e}; accepted: {ACCEPTED}"))
+            }
         })?;
-        let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        // The parent of a bare name is empty.
+        let directory = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")).to_owned();
         PlanFile::parse(text, directory, path)
     }
 
@@ -363,14 +391,15 @@ impl PlanFile {
             return refuse(format_args!("{at}: golden.budget = {}", golden.budget), "1 to 1e6");
         }
         if let Place::Exit = golden.start {
-            return refuse(format_args!("{at}: golden.start = \"exit\""), "begin, icount:N, marker:VALUE, console:REGEX");
+            return refuse(
+                format_args!("{at}: golden.start = \"exit\""),
+                "begin, icount:N, marker:VALUE, console:REGEX",
+            );
         }
         if let Place::Begin = golden.end {
             return refuse(format_args!("{at}: golden.end = \"begin\""), "icount:N, marker:VALUE, console:REGEX, exit");
         }
-        if !(statistics.confidence > 0.5 && statistics.confidence < 1.0) {
-            return refuse(format_args!("{at}: statistics.confidence = {}", statistics.confidence), "0.5 to 1, say 0.95");
-        }
+        self.plan.confidence()?;
         if !(statistics.margin > 0.0 && statistics.margin < 0.5) {
             return refuse(format_args!("{at}: statistics.margin = {}", statistics.margin), "0 to 0.5, say 0.01");
         }

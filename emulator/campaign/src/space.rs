@@ -152,11 +152,13 @@ impl Space {
             let Some((hole, behind)) = after.split_once('}') else {
                 return refuse(format_args!("{what}: {{{after} has no end"), "a } for each {");
             };
-            let set = names
-                .hole(hole.trim())
-                .map_err(|why| CampaignError::Input(format!("{what}: {{{hole}}}: {why}")))?;
+            let set =
+                names.hole(hole.trim()).map_err(|why| CampaignError::Input(format!("{what}: {{{hole}}}: {why}")))?;
             if set.is_empty() {
-                return refuse(format_args!("{what}: {{{hole}}} is empty: there is nothing to inject"), "a set that is not");
+                return refuse(
+                    format_args!("{what}: {{{hole}}} is empty: there is nothing to inject"),
+                    "a set that is not",
+                );
             }
             pieces.extend([Piece::Text(before.to_owned()), Piece::Hole(holes.len())]);
             holes.push(set);

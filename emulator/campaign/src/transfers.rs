@@ -6,8 +6,8 @@
 
 use crate::error::{CampaignError, Result};
 use machine::Machine;
-use mem::bus_trace::{Ciphertext, Direction, Reader, What};
 use mem::LineAddr;
+use mem::bus_trace::{Ciphertext, Direction, Reader, What};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, Write};

@@ -3,6 +3,7 @@
 use crate::bench::args::BenchArgs;
 use crate::bus_trace::BusTraceArgs;
 use crate::bus_trace::record::RecordArgs;
+use crate::campaign::CampaignArgs;
 use crate::explore::ExploreArgs;
 use crate::help;
 use crate::inject::InjectArgs;
@@ -53,6 +54,9 @@ enum Command {
     /// Shows what `run --bus-trace` has recorded, or writes it for DRAM simulators
     #[command(long_about = help::BUS_TRACE_ABOUT, after_help = help::BUS_TRACE_AFTER, max_term_width = 100)]
     BusTrace(BusTraceArgs),
+    /// Injects many faults into one guest, and counts what becomes of it
+    #[command(long_about = help::CAMPAIGN_ABOUT, after_help = help::CAMPAIGN_AFTER, max_term_width = 100, disable_help_subcommand = true)]
+    Campaign(CampaignArgs),
 }
 
 /// What is to be done.
@@ -63,6 +67,7 @@ pub enum Action {
     Bench(Box<BenchArgs>),
     Explore(ExploreArgs),
     BusTrace(BusTraceArgs),
+    Campaign(CampaignArgs),
 }
 
 impl Cli {
@@ -74,6 +79,7 @@ impl Cli {
             Some(Command::Bench(args)) => Action::Bench(args),
             Some(Command::Explore(args)) => Action::Explore(args),
             Some(Command::BusTrace(args)) => Action::BusTrace(args),
+            Some(Command::Campaign(args)) => Action::Campaign(args),
             None => Action::Run(Box::new(self.run)),
         }
     }

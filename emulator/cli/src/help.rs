@@ -51,6 +51,33 @@ Exit statuses:
    2  bad usage or bad input: nothing was measured
   14  the host failed, for example a full disk";
 
+pub const CAMPAIGN_ABOUT: &str = "\
+Injects many faults into one guest, one at a time, each from the same snapshot, and counts what becomes of the guest: \
+masked, latent, silent data corruption, detected, crash, hang. A plan says which guest, which faults and how exact the result shall \
+be. docs/campaigns.md says more.";
+
+pub const CAMPAIGN_AFTER: &str = "\
+Example:
+  mktme-emu campaign check plan.toml
+  mktme-emu campaign run plan.toml -o results
+  mktme-emu campaign report results --html report.html
+  mktme-emu campaign replay results --id 17 -- -d int,mktme
+
+Exit statuses:
+   0  done
+   1  replay: the injection went otherwise than in the results
+   2  bad usage or bad input
+  14  the host failed, for example a full disk: results so far are kept
+  16  ended by a signal: the same command goes on from there";
+
+pub const CAMPAIGN_RUN_ABOUT: &str = "\
+Makes the injections of a plan, or those that a run before this one did not make: a campaign that was interrupted, by Ctrl-C or \
+worse, goes on when it is started again. The results are one Parquet file in the directory of the campaign.";
+
+pub const CAMPAIGN_REPLAY_ABOUT: &str = "\
+Makes one injection again, from the start of the golden run to its end, and compares it with the results. With options of `run` after `--` it \
+is an ordinary run from the campaign's snapshot with the fault: with an event log, the sanitizer, a bus trace.";
+
 pub const BENCH_BOOT_ABOUT: &str = "\
 Boots a guest that ends by itself, in turns with this emulator at its default settings and with QEMU's TCG (or, with \
 --against, another build of mktme-emu). CPU time, user and system, of the whole processes is compared, and by items if the \

@@ -3,11 +3,13 @@
 //! Reading order: [`args`] (what can be asked for) with [`value`] (how values are written) and [`help`], [`plan`] (what is
 //! checked before anything starts), [`session`] (the run), which uses [`console`], [`input`] with [`script`] and
 //! [`terminal`], [`log`], [`sanitize`], [`snapshot`], [`inject`] and [`progress`]; then [`outcome`] (how it ended, exit statuses) and [`summary`];
-//! and the other commands: [`explore`], which repeats runs, [`bus_trace`], which shows what a run recorded, and [`bench`].
+//! and the other commands: [`explore`], which repeats runs, [`bus_trace`], which shows what a run recorded, [`campaign`], which injects
+//! many faults, and [`bench`].
 
 pub mod args;
 pub mod bench;
 pub mod bus_trace;
+pub mod campaign;
 pub mod console;
 pub mod explore;
 pub mod files;
@@ -52,6 +54,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
         Action::Conformance(args) => return conformance::main(&args),
         Action::Explore(args) => return explore::main(&args),
         Action::BusTrace(args) => return bus_trace::main(&args),
+        Action::Campaign(args) => campaign::run(&args),
     };
     match result {
         Ok(status) => ExitCode::from(status),
