@@ -67,7 +67,12 @@ impl Scratch {
     }
 
     pub fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).expect("the temporary directory is readable");
+        Self::names_in(&self.0)
+    }
+
+    /// Names of what is in a directory.
+    pub fn names_in(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).expect("the directory is readable");
         let mut names: Vec<String> =
             entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
         names.sort();

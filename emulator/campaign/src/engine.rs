@@ -259,6 +259,8 @@ fn work(ready: &Arc<Ready>, shared: &Shared, to: &Sender<Message>, shortcuts: Sh
                 injection: injection.clone(),
                 to: to.clone(),
             })));
+            #[cfg(test)]
+            tests::fail(injection.id);
             let result = ready.perform(&mut guest, injection, shortcuts);
             UNDER_WAY.set(None);
             let message = match result {
@@ -293,4 +295,59 @@ fn catch_panics() {
             }
         }));
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden::Start;
+    use crate::plan::PlanFile;
+    use std::path::{Path, PathBuf};
+    use std::sync::atomic::AtomicU64;
+
+    /// The injection with which a thread fails.
+    static FAILS: AtomicU64 = AtomicU64::new(u64::MAX);
+
+    pub(super) fn fail(id: u64) {
+        assert_ne!(id, FAILS.load(Ordering::Relaxed), "made to fail");
+    }
+
+    struct Patient;
+
+    impl Observer for Patient {
+        fn row(&mut self, _: &Row, _: u64, _: u64) {}
+
+        fn go_on(&mut self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn a_panic_is_the_outcome_of_one_injection() {
+        const PLAN: &str = r#"
+name = "test"
+machine = { memory = "64M" }
+guest = {}
+golden = { start = "icount:390000", end = "exit" }
+[[stratum]]
+name = "registers"
+faults = "gpr-flip reg={rax|rcx} bit={0..64} at=icount:{window}"
+injections = 40
+"#;
+        let file = PlanFile::parse(PLAN.to_owned(), PathBuf::new(), Path::new("plan.toml")).expect("a plan");
+        let start = Start::reach(&file, &mut |_| {}).expect("a start");
+        let ready = Arc::new(Ready::prepare(file, &start, &mut |_| {}).expect("a campaign"));
+        let path = std::env::temp_dir().join(format!("mktme-campaign-panic-{}", std::process::id()));
+        let (mut journal, rows) = Journal::open(&path, &ready.campaign, Shard::WHOLE).expect("a journal");
+        FAILS.store(7, Ordering::Relaxed);
+        let options = Options { shard: Shard::WHOLE, jobs: 2, shortcuts: Shortcuts::ALL };
+        let finished = run(&ready, &mut journal, rows, options, &mut Patient).expect("rows");
+        FAILS.store(u64::MAX, Ordering::Relaxed);
+        let _ = std::fs::remove_file(path);
+        assert!(finished.complete);
+        assert_eq!(finished.rows.iter().map(|row| row.id).collect::<Vec<_>>(), (0..40).collect::<Vec<_>>());
+        let failed: Vec<_> = finished.rows.iter().filter(|row| row.outcome == Outcome::ToolError).collect();
+        assert_eq!(failed.iter().map(|row| row.id).collect::<Vec<_>>(), [7]);
+        assert!(failed[0].detail.contains("made to fail"), "{}", failed[0].detail);
+    }
 }
