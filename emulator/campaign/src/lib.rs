@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod meta;
+pub mod report;
 pub mod results;
 pub mod row;
 pub mod stats;
