@@ -52,7 +52,7 @@ pub fn report(args: &ReportArgs) -> Result<u8> {
         let host = |e: &std::io::Error| Failure::Host(format!("--svg {}: {}", directory.display(), reason(e)));
         std::fs::create_dir_all(directory).map_err(|e| host(&e))?;
         for (name, svg) in report::svgs(&table) {
-            std::fs::write(directory.join(name), svg).map_err(|e| host(&e))?;
+            std::fs::write(directory.join(format!("{name}.svg")), svg).map_err(|e| host(&e))?;
         }
     }
     Ok(status::SUCCESS)
