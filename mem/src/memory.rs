@@ -13,6 +13,7 @@ use crate::event::{Event, Events};
 use crate::fault::Faults;
 use crate::frame::FramePtr;
 use crate::hash::StateHasher;
+use crate::integrity::Integrity;
 use crate::map::AddressMap;
 use crate::packages::Packages;
 use crate::sanitize::Observer;
@@ -26,6 +27,9 @@ pub struct Touched {
     pub frame: FramePtr,
     /// The access is a store to a line that blocks were decoded from: those blocks are void.
     pub code_hit: bool,
+    /// The line is poisoned. What a load or fetch finds is not to be used ([`Memory::take_consumed`]); a store is to be told
+    /// to [`Memory::note_overwritten`].
+    pub poisoned: bool,
 }
 
 /// A frame that was taken from its page. Fast-table entries and decoded blocks that refer to it are void.
@@ -80,9 +84,11 @@ impl Memory {
         config.check()?;
         let map = AddressMap::new(config.ram_bytes);
         let packages = Packages::new(&config, map.pages());
+        let mut controller = Controller::new(packages, map, config.cache != CacheModel::Off);
+        controller.integrity = config.integrity.then(|| Box::new(Integrity::new(config.seed, config.packages)));
         Ok(Self {
             cache: Cache::new(&config, map.pages()),
-            controller: Controller::new(packages, map, config.cache != CacheModel::Off),
+            controller,
             code_hits: Vec::new(),
             observer: None,
             observed: false,
@@ -127,17 +133,21 @@ impl Memory {
                 frame
             }
         };
+        let poisoned = frame.is_poisoned(place.line());
         if access == Access::Write {
             let code_hit = self.cache.store(frame, place.line());
             if code_hit {
                 self.code_hits.push(CodeHit { frame, line: place.line() });
             }
-            return Some(Touched { frame, code_hit });
+            return Some(Touched { frame, code_hit, poisoned });
         }
         if self.controller.events().enabled() {
             self.note_stale_read(frame, place);
         }
-        Some(Touched { frame, code_hit: false })
+        if poisoned {
+            self.controller.consume(place);
+        }
+        Some(Touched { frame, code_hit: false, poisoned })
     }
 
     /// Reads RAM with a memory type (MK specification section 5.4). Addresses that are not RAM read as all ones.
@@ -151,13 +161,21 @@ impl Memory {
             match ty {
                 MemType::Wb | MemType::Wt | MemType::Wp => match self.touch(at, Access::Read, no_fill) {
                     Some(touched) => touched.frame.read(at.page_offset(), piece),
-                    None => self.controller.read_bytes(place, piece),
+                    None => self.read_past(place, piece),
                 },
                 MemType::Uc | MemType::UcMinus | MemType::Wc => {
                     self.cache.bypass(&mut self.controller, place, true);
-                    self.controller.read_bytes(place, piece);
+                    self.read_past(place, piece);
                 }
             }
+        }
+    }
+
+    /// A load inside one line that does not allocate.
+    fn read_past(&mut self, place: Place, bytes: &mut [u8]) {
+        self.controller.read_bytes(place, bytes);
+        if self.controller.take_met() {
+            self.controller.consume(place);
         }
     }
 
@@ -201,6 +219,9 @@ impl Memory {
         match self.touch(place.address, Access::Write, no_fill) {
             Some(touched) => {
                 touched.frame.write(place.address.page_offset(), bytes);
+                if touched.poisoned {
+                    self.note_overwritten(place.address, bytes.len());
+                }
                 touched.code_hit
             }
             None => {
@@ -215,6 +236,7 @@ impl Memory {
         self.cache.bypass(&mut self.controller, place, bytes.len() < LINE_BYTES);
         if mutant!(DirectStoreReads) {
             self.controller.read_line(place);
+            self.controller.take_met();
         }
         self.controller.write_bytes(place, bytes);
         self.void_code(place)
@@ -294,7 +316,8 @@ impl Memory {
     }
 
     /// A device reads. Coherent with lines cached under the same full physical address only (MK specification section
-    /// 5.6); cached lines stay as they are. Addresses that are not RAM, and TDX-private KeyIDs, read as all ones.
+    /// 5.6); cached lines stay as they are. Addresses that are not RAM, and TDX-private KeyIDs, read as all ones; poisoned
+    /// lines as the fixed pattern of MC-32, zeros, with [`Event::PoisonToDevice`].
     pub fn dma_read(&mut self, address: BusAddr, buf: &mut [u8]) {
         self.on_behalf_of(Cause::Device, |mem| mem.get(address, buf));
     }
@@ -309,16 +332,28 @@ impl Memory {
             let cached = self.cache.pool.find(place.page, at.page()).filter(|frame| frame.resident() != 0);
             let Some(frame) = cached.filter(|_| !self.cache.is_off()) else {
                 self.cache.publish(&self.controller, place.page, lines_of(at, piece.len()));
-                self.controller.read_bytes(place, piece);
+                self.get_past(place, piece);
                 continue;
             };
             for (at, range) in line_pieces(at, piece.len()) {
-                if frame.resident() & line_bit(at.line_in_page()) != 0 {
+                let place = Place { address: at, ..place };
+                if frame.is_poisoned(place.line()) {
+                    // As from DRAM: the fixed pattern.
+                    piece[range].fill(0);
+                    self.controller.note_poison_to_device(place);
+                } else if frame.resident() & line_bit(place.line()) != 0 {
                     frame.read(at.page_offset(), &mut piece[range]);
                 } else {
-                    self.controller.read_bytes(Place { address: at, ..place }, &mut piece[range]);
+                    self.get_past(place, &mut piece[range]);
                 }
             }
+        }
+    }
+
+    fn get_past(&mut self, place: Place, bytes: &mut [u8]) {
+        self.controller.read_bytes(place, bytes);
+        if self.controller.take_met() {
+            self.controller.note_poison_to_device(place);
         }
     }
 

@@ -107,7 +107,7 @@ impl Memory {
     /// The host looks at memory as a device would ([`dma_read`](Self::dma_read)): not a transfer of the machine.
     pub fn probe(&mut self, address: BusAddr, buf: &mut [u8]) {
         let bus = self.controller.bus.take();
-        self.dma_read(address, buf);
+        self.quietly(|mem| mem.dma_read(address, buf));
         self.controller.bus = bus;
     }
 }

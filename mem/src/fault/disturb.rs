@@ -1,6 +1,7 @@
 //! What can go wrong on the memory side, and when (design D9; MK specification section 9).
 
 use crate::addr::{BusAddr, KeyId, LINE_BYTES, LineAddr};
+use crate::integrity::LineMetadata;
 use crate::rate::Rate;
 
 use crate::{CipherLine, KeyField};
@@ -84,6 +85,8 @@ pub enum Disturbance {
     Intermittent { line: LineAddr, bits: Bits, rate: Rate },
     /// Bits of the line are flipped on the bus. Each transfer that is hit is one effect.
     Bus { line: LineAddr, bits: Bits, way: Way },
+    /// Bits of the line's MAC change once (MC-32). Numbers from [`crate::MAC_BITS`] on have no effect.
+    Mac { line: LineAddr, bits: Bits },
     /// DRAM loses a part of its charge: each bit of every page ever written is flipped with this probability (section 9.1).
     Decay { rate: Rate },
     /// The cells are replaced by what [`Effect::Capture`] of the same injection took from them (section 9.2).
@@ -122,6 +125,7 @@ impl Disturbance {
             | Self::Stuck { line, .. }
             | Self::Intermittent { line, .. }
             | Self::Bus { line, .. }
+            | Self::Mac { line, .. }
             | Self::Replay { line }
             | Self::Splice { line, .. }
             | Self::WriteBack { line, .. }
@@ -248,5 +252,5 @@ pub struct Accessed {
     pub write: bool,
 }
 
-/// Cells taken from a line.
-pub(super) type Captured = (usize, CipherLine);
+/// Cells and metadata taken from a line.
+pub(super) type Captured = (usize, CipherLine, LineMetadata);

@@ -41,6 +41,7 @@ pub(crate) struct Active {
 pub(crate) struct Held {
     pub(crate) place: Place,
     pub(crate) line: PlainLine,
+    pub(crate) poison: bool,
     instructions: u64,
     /// Instruction count, [`UNKNOWN`] until the processor has said when it was held.
     due: u64,
@@ -328,8 +329,8 @@ impl Injector {
         found
     }
 
-    pub(crate) fn hold(&mut self, place: Place, line: PlainLine, instructions: u64, keyid: KeyId) {
-        self.held.push(Held { place, line, instructions, due: UNKNOWN });
+    pub(crate) fn hold(&mut self, place: Place, line: PlainLine, poison: bool, instructions: u64, keyid: KeyId) {
+        self.held.push(Held { place, line, poison, instructions, due: UNKNOWN });
         self.report(usize::MAX, Reported::Held { instructions }, Some(keyid));
     }
 
