@@ -42,7 +42,7 @@ pub use event::{Event, Events};
 pub use fast::{FAST_ENTRIES, FastTable, Slot, deny};
 pub use fault::{
     Accessed, Bits, Disturbance, Effect, Faults, LINE_BITS, LateWriteBack, Moment, Occasion, Report, Reported,
-    TweakFault, Way, WritebackAction, WritebackFilter, injection_number,
+    Rowhammer, TweakFault, Way, WritebackAction, WritebackFilter, injection_number,
 };
 pub use frame::FramePtr;
 pub use hash::StateHasher;

@@ -69,7 +69,7 @@ pub struct Memory {
     pub(crate) code_hits: Vec<CodeHit>,
     /// The sanitizer and watched lines; a machine without them tests for that on slow paths only.
     pub(crate) observer: Option<Box<Observer>>,
-    /// There is an observer or a bus trace.
+    /// There is an observer, a bus trace or a fault that has to know the time.
     pub(crate) observed: bool,
     /// [`Config::seed`], for injected faults.
     pub(crate) seed: u64,

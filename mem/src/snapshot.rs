@@ -115,6 +115,7 @@ impl Memory {
             controller.writers.clone_from(writers);
         }
         self.cache.restore(&self.controller, cache);
+        self.note_observed();
         self.observe_reset();
         if self.observer.is_some() {
             self.cache.pool.allow_all(false);

@@ -74,6 +74,9 @@ impl Memory {
         if let Some(recorder) = &mut self.controller.bus {
             recorder.now = now;
         }
+        if let Some(injector) = &mut self.controller.injector {
+            injector.now = now.icount;
+        }
     }
 
     /// Why the trace cannot be written any more, if so.

@@ -9,7 +9,7 @@ use crate::event::Event;
 use crate::frame::FramePtr;
 use crate::integrity::MAC_BITS;
 use crate::memory::Memory;
-use crate::rate::below;
+use crate::rate::Rate;
 use crate::tme::{EntropyStep, EntropyStream, injection_generator};
 
 impl Controller {
@@ -125,6 +125,7 @@ impl Controller {
             // These say for themselves when they have an effect.
             Disturbance::Intermittent { .. }
             | Disturbance::Bus { .. }
+            | Disturbance::Rowhammer(_)
             | Disturbance::WriteBack { .. }
             | Disturbance::Flush { .. } => false,
         };
@@ -153,33 +154,22 @@ impl Controller {
 
     /// Every bit of every page that exists, with one probability, and after them those of the MACs. Gaps between flipped bits
     /// are drawn, not bits.
-    fn decay(&mut self, number: usize, rate: crate::rate::Rate) -> bool {
-        const SCALE: u64 = 1 << 32;
-        const MILLION: f64 = 1e6;
+    fn decay(&mut self, number: usize, rate: Rate) -> bool {
         let seed = self.injector.as_ref().map_or(0, |injector| injector.seed());
         let mut rng = injection_generator(seed, number);
-        let probability = f64::from(rate.ppm()) / MILLION;
-        if probability <= 0.0 {
+        if rate == Rate::NEVER {
             return false;
         }
-        let mut gap = || {
-            if probability >= 1.0 {
-                return 0;
-            }
-            // Inversion of the geometric distribution.
-            let u = (below(&mut rng, SCALE) + 1) as f64 / SCALE as f64;
-            (u.ln() / (1.0 - probability).ln()) as u64
-        };
         let lines = (self.map.pages() * LINES_PER_PAGE) as u64;
         let mut each = |bits: u64, flip: &mut dyn FnMut(u32, u32, u64)| {
-            let mut at = gap();
+            let mut at = rate.gap(&mut rng);
             while at < lines * bits {
                 let (line, bit) = (at / bits, at % bits);
                 let (page, line) = (line / LINES_PER_PAGE as u64, line % LINES_PER_PAGE as u64);
                 if self.dram.exists(page as u32) {
                     flip(page as u32, line as u32, bit);
                 }
-                at = at.saturating_add(1).saturating_add(gap());
+                at = at.saturating_add(1).saturating_add(rate.gap(&mut rng));
             }
         };
         each(LINE_BYTES as u64 * 8, &mut |page, line, bit| {
@@ -200,6 +190,7 @@ impl Controller {
     /// What arrives of cells that were read for `place`.
     #[cold]
     pub(crate) fn arrive(&mut self, place: Place, page: u32, line: u32) -> CipherLine {
+        self.hammer(page, line);
         let mut cells = self.dram.read(page, line);
         let ((at, keyid), cells_of) = (self.line_and_keyid(place), self.cells_of(page, line));
         if let Some(injector) = &mut self.injector {
@@ -218,6 +209,31 @@ impl Controller {
             injector.stick(cells_of, &mut cells);
         }
         self.dram.write(page, line, &cells);
+        self.hammer(page, line);
+    }
+
+    /// Cells are accessed: their row may disturb its neighbours.
+    fn hammer(&mut self, page: u32, line: u32) {
+        let lines = (self.map.pages() * LINES_PER_PAGE) as u64;
+        let number_of = u64::from(page) * LINES_PER_PAGE as u64 + u64::from(line);
+        let Some(injector) = &mut self.injector else { return };
+        for (number, bits) in injector.hammer(number_of, lines) {
+            let mut flipped = false;
+            for bit in bits {
+                let (line, bit) = (bit / (LINE_BYTES as u64 * 8), bit % (LINE_BYTES as u64 * 8));
+                let (page, line) = ((line / LINES_PER_PAGE as u64) as u32, (line % LINES_PER_PAGE as u64) as u32);
+                // Cells that were never written hold nothing that anybody could miss.
+                if self.dram.exists(page) {
+                    let mut cells = self.dram.read(page, line);
+                    cells.0[(bit / 8) as usize] ^= 1 << (bit % 8);
+                    self.dram.write(page, line, &cells);
+                    flipped = true;
+                }
+            }
+            if flipped {
+                self.report(number, Reported::Effect, None);
+            }
+        }
     }
 
     /// [`leave`](Self::leave) of a write that is no transfer.
@@ -285,6 +301,7 @@ impl Memory {
         self.cache.expose_all(&mut self.controller);
         self.injector_mut();
         self.controller.disturb(number, disturbance, times, None);
+        self.note_observed();
         self.catch_up();
     }
 
@@ -302,6 +319,7 @@ impl Memory {
             injector.end(number);
             self.controller.wires = injector.wires();
         }
+        self.note_observed();
     }
 
     /// True while a KeyID wire is stuck.
@@ -314,10 +332,13 @@ impl Memory {
         self.cache.expose_all(&mut self.controller);
         self.controller.injector = None;
         self.controller.wires = None;
+        self.note_observed();
     }
 
     /// Performs faults of cached lines that were due while a line was transferred.
     pub fn catch_up(&mut self) {
+        // A fault that has to know the time may have begun.
+        self.note_observed();
         let Some(injector) = &mut self.controller.injector else { return };
         for (number, disturbance) in std::mem::take(&mut injector.deferred) {
             if let Disturbance::Cache { line, keyid, bits } = disturbance {

@@ -1,5 +1,6 @@
 //! What can go wrong on the memory side, and when (design D9; MK specification section 9).
 
+use super::hammer::Rowhammer;
 use crate::addr::{BusAddr, KeyId, LINE_BYTES, LineAddr};
 use crate::integrity::LineMetadata;
 use crate::rate::Rate;
@@ -89,6 +90,8 @@ pub enum Disturbance {
     Mac { line: LineAddr, bits: Bits },
     /// DRAM loses a part of its charge: each bit of every page ever written is flipped with this probability (section 9.1).
     Decay { rate: Rate },
+    /// Rows that are activated often disturb their neighbours (section 9.5).
+    Rowhammer(Rowhammer),
     /// The cells are replaced by what [`Effect::Capture`] of the same injection took from them (section 9.2).
     Replay { line: LineAddr },
     /// The cells are replaced by those of another line, or one 16-byte block of them (section 9.4).
@@ -132,6 +135,7 @@ impl Disturbance {
             | Self::Flush { line, .. }
             | Self::Cache { line, .. } => Some(*line),
             Self::Decay { .. }
+            | Self::Rowhammer(_)
             | Self::Alias { .. }
             | Self::Tweak { .. }
             | Self::Key { .. }
@@ -150,6 +154,7 @@ impl Disturbance {
             Self::Stuck { .. }
                 | Self::Intermittent { .. }
                 | Self::Bus { .. }
+                | Self::Rowhammer(_)
                 | Self::Alias { .. }
                 | Self::Tweak { .. }
                 | Self::WriteBack { .. }
@@ -165,6 +170,7 @@ impl Disturbance {
             self,
             Self::Intermittent { .. }
                 | Self::Bus { .. }
+                | Self::Rowhammer(_)
                 | Self::WriteBack { .. }
                 | Self::Flush { .. }
                 | Self::Cache { .. }
