@@ -110,7 +110,9 @@ impl Machine {
             h.u64(v);
         }
         if self.cpu.mem.has_integrity() {
-            [m.mc0.status, m.mc0.addr, m.mc0.misc].map(|v| h.u64(v));
+            for v in [m.mc0.status, m.mc0.addr, m.mc0.misc] {
+                h.u64(v);
+            }
         }
         for v in m.mtrr.phys_base.iter().chain(&m.mtrr.phys_mask).chain(&m.mtrr.fixed) {
             h.u64(*v);
