@@ -54,4 +54,6 @@ pub use rate::{NotARate, Rate};
 pub use sanitize::{Agent, Hazard, HazardKind, MissingAction, Operation, Sanitizer, Site, Watched, WatchedLine};
 pub use snapshot::{Invalid, MemorySnapshot};
 pub use stats::{KeyStats, Stats};
-pub use tme::{EncryptionAlgorithm, EntropyStep, EntropyStream, KeyField, Knobs, LockedWrite, ProgramError, TmePackage};
+pub use tme::{
+    EncryptionAlgorithm, EntropyStep, EntropyStream, KeyField, Knobs, LockedWrite, ProgramError, TmePackage,
+};

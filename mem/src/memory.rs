@@ -3,6 +3,7 @@
 use x86::mutant;
 use x86::platform::ResetKind;
 
+use crate::PlainLine;
 use crate::addr::{Access, AddressLayout, BusAddr, KeyId, LINE_BYTES, LineAddr, MemType, PhysAddr};
 use crate::bus_trace::Cause;
 use crate::cache::{Cache, line_bit};
@@ -135,6 +136,10 @@ impl Memory {
         };
         let poisoned = frame.is_poisoned(place.line());
         if access == Access::Write {
+            if poisoned && self.cache.is_off() {
+                // Each store reads the line anew, and what arrives of a poisoned one is the fixed pattern.
+                frame.0.set_line(place.line(), &PlainLine::ZERO);
+            }
             let code_hit = self.cache.store(frame, place.line());
             if code_hit {
                 self.code_hits.push(CodeHit { frame, line: place.line() });
@@ -160,6 +165,7 @@ impl Memory {
             };
             match ty {
                 MemType::Wb | MemType::Wt | MemType::Wp => match self.touch(at, Access::Read, no_fill) {
+                    Some(touched) if touched.poisoned => piece.fill(0),
                     Some(touched) => touched.frame.read(at.page_offset(), piece),
                     None => self.read_past(place, piece),
                 },

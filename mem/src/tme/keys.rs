@@ -156,7 +156,10 @@ impl DataKey {
 /// Without the keys: they must not leak into logs.
 impl std::fmt::Debug for DataKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DataKey").field("algorithm", &self.algorithm).field("integrity", &self.integrity).finish_non_exhaustive()
+        f.debug_struct("DataKey")
+            .field("algorithm", &self.algorithm)
+            .field("integrity", &self.integrity)
+            .finish_non_exhaustive()
     }
 }
 

@@ -12,9 +12,7 @@ use x86::platform::ResetKind;
 use x86::tme::activate;
 
 pub use entropy::{EntropyStep, EntropyStream};
-pub(crate) use entropy::{
-    eviction_generator, injection_generator, mac_key, prefetch_generator, write_back_generator,
-};
+pub(crate) use entropy::{eviction_generator, injection_generator, mac_key, prefetch_generator, write_back_generator};
 pub use keys::{DataKey, EncryptionAlgorithm, KeyField, KeyMode, KeyTable};
 pub use program::ProgramError;
 

@@ -234,7 +234,9 @@ fn trigger(trigger: &Trigger, machine: &Machine, limits: Limits) -> Result<()> {
             format_args!("{trigger}: nothing is known of `{name}`"),
             "a symbol of --symbols or -kernel, or an address",
         ),
-        Trigger::Access { physical: true, address, .. } | Trigger::Exec { physical: true, address, .. } => line(LineAddr(address >> 6), machine),
+        Trigger::Access { physical: true, address, .. } | Trigger::Exec { physical: true, address, .. } => {
+            line(LineAddr(address >> 6), machine)
+        }
         Trigger::Access { .. } | Trigger::Exec { .. } => Ok(()),
         Trigger::Line { line: at, keyid: of, .. } => {
             line(*at, machine)?;
