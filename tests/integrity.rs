@@ -6,7 +6,7 @@ use common::{Scratch, emu};
 use firmware::Images;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
-use machine::inject::{FaultSpec, Limits};
+use machine::inject::{FaultSpec, Limits, Outcome};
 use machine::snapshot::Snapshot;
 use machine::{Config, Exit, Machine};
 use mem::{Algorithm, BusAddr, CacheModel, EncryptionAlgorithm, KeyId, PhysAddr};
@@ -326,7 +326,7 @@ fn replay_and_the_data_key_are_not_covered() {
 
 #[test]
 fn fetches_and_page_walks_use_poison_too() {
-    for (line, code) in [(CODE, INSTRUCTION_FETCH), (TABLES_3, DATA_LOAD), (TABLES_3 + 0x1000 + 0, DATA_LOAD)] {
+    for (line, code) in [(CODE, INSTRUCTION_FETCH), (TABLES_3, DATA_LOAD), (TABLES_3 + 0x1000, DATA_LOAD)] {
         let (exit, _, checks, _, _) = run(&[&format!("dram-flip line={line:#x} bit=9 at=marker:4")]);
         assert_eq!(exit, Exit::DebugExit(UNREPAIRED), "{line:#x}");
         let [[rip, mcg, status, address, _]] = checks[..] else { panic!("{line:#x}: {checks:x?}") };
@@ -385,8 +385,8 @@ fn a_machine_check_that_cannot_be_delivered_shuts_down() {
     }
 }
 
-/// Maps nothing: reads KeyID 1 through a paging-structure entry of its own, in the last quarter of the identity map.
-fn no_mce(a: &mut CodeAssembler) -> Code {
+/// A key with a MAC for KeyID 1, and its mapping.
+fn no_mce_mapping(a: &mut CodeAssembler) -> Code {
     pconfig_with_integrity(a, 1)?;
     let tables = TABLES + 0x2000;
     for (at, entry) in [
@@ -398,10 +398,46 @@ fn no_mce(a: &mut CodeAssembler) -> Code {
         a.mov(rcx, entry)?;
         a.mov(qword_ptr(rax), rcx)?;
     }
+    a.nop()
+}
+
+fn no_mce(a: &mut CodeAssembler) -> Code {
+    no_mce_mapping(a)?;
     put(a, PAGE_1, FIRST)?;
     marker(a, 1)?;
     a.mov(rax, PAGE_1)?;
     a.mov(rax, qword_ptr(rax))?;
+    a.hlt()
+}
+
+#[test]
+#[ignore = "prints the guest of docs/integrity.md"]
+fn print_the_guest_of_the_page() {
+    let mut a = CodeAssembler::new(64).unwrap();
+    page_guest(&mut a).unwrap();
+    for line in a.assemble(common::BASE).unwrap().chunks(44) {
+        println!("{}", line.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    }
+}
+
+/// KeyID 1 gets a key with a MAC; a line is written through it twice, and read. Debug exit 10H if it is what was written last.
+fn page_guest(a: &mut CodeAssembler) -> Code {
+    let mut wrong = a.create_label();
+    for n in [1u64, 3] {
+        if n == 1 {
+            no_mce_mapping(a)?;
+        }
+        put(a, PAGE_1, n << 56)?;
+        marker(a, n as i32)?;
+    }
+    a.mov(rax, PAGE_1)?;
+    a.mov(rcx, 3u64 << 56)?;
+    a.cmp(rcx, qword_ptr(rax))?;
+    a.mov(eax, 0x10)?;
+    a.je(wrong)?;
+    a.mov(eax, 1)?;
+    a.set_label(&mut wrong)?;
+    a.out(DEBUG_EXIT, eax)?;
     a.hlt()
 }
 
@@ -432,7 +468,7 @@ fn snapshots_in_the_middle_lead_to_the_same_end() {
         let mut moved = 0;
         while machine.run(machine.cpu.icount() + 7) == Exit::Icount {
             // Once the fault is over, all that is left of it is in the snapshot.
-            let fired = machine.injections().iter().all(|one| one.outcome() != machine::inject::Outcome::NotActivated);
+            let fired = machine.injections().iter().all(|one| one.outcome() != Outcome::NotActivated);
             if fired && moved < 12 {
                 moved += 1;
                 let (file, _) = machine.snapshot().write(Vec::new(), &mut |_, _| ()).unwrap();
@@ -443,6 +479,40 @@ fn snapshots_in_the_middle_lead_to_the_same_end() {
         }
         assert!(moved > 4, "{moved}");
     }
+}
+
+#[test]
+fn execution_by_physical_address_is_seen_through_any_mapping() {
+    for config in modes() {
+        let mut machine = start(config);
+        // The guest calls CODE_3, which is not CODE.
+        arm(
+            &mut machine,
+            &[
+                &format!("gpr-flip reg=rdi bit=0 at=phys-exec:{CODE:#x}"),
+                &format!("gpr-flip reg=rdi bit=0 at=exec:{CODE_3:#x}"),
+                &format!("gpr-flip reg=rdi bit=0 at=exec:{CODE:#x}"),
+                &format!("gpr-flip reg=rdi bit=0 at=phys-exec:{:#x}", CODE + 1),
+                &format!("gpr-flip reg=rdi bit=0 at=phys-exec:{CODE:#x},nth=2"),
+            ],
+        );
+        assert_eq!(machine.run(1_000_000), Exit::DebugExit(0));
+        let at: Vec<Option<u64>> = machine
+            .injections()
+            .iter()
+            .map(|injection| match injection.outcome() {
+                Outcome::Fired { at, .. } => Some(at.rip),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(at, [Some(CODE_3), Some(CODE_3), None, None, None]);
+    }
+    // What cannot be fetched is not executed.
+    let mut machine = start(Config::default());
+    let flip = format!("dram-flip line={CODE:#x} bit=9 at=marker:4");
+    arm(&mut machine, &[&flip, &format!("gpr-flip reg=rdi bit=0 at=phys-exec:{CODE:#x}")]);
+    assert_eq!(machine.run(1_000_000), Exit::DebugExit(UNREPAIRED));
+    assert_eq!(machine.injections()[1].outcome(), Outcome::NotActivated);
 }
 
 #[test]
