@@ -411,33 +411,46 @@ fn no_mce(a: &mut CodeAssembler) -> Code {
 }
 
 #[test]
-#[ignore = "prints the guest of docs/integrity.md"]
+#[ignore = "prints the guest of docs/integrity.md in hexadecimal"]
 fn print_the_guest_of_the_page() {
     let mut a = CodeAssembler::new(64).unwrap();
     page_guest(&mut a).unwrap();
-    for line in a.assemble(common::BASE).unwrap().chunks(44) {
-        println!("{}", line.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
-    }
+    let code: String = a.assemble(common::BASE).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+    println!("{code}");
 }
 
 /// KeyID 1 gets a key with a MAC; a line is written through it twice, and read. Debug exit 10H if it is what was written last.
 fn page_guest(a: &mut CodeAssembler) -> Code {
-    let mut wrong = a.create_label();
-    for n in [1u64, 3] {
-        if n == 1 {
-            no_mce_mapping(a)?;
-        }
-        put(a, PAGE_1, n << 56)?;
-        marker(a, n as i32)?;
+    let mut right = a.create_label();
+    a.mov(ebx, KEY_PROGRAM as i32)?;
+    a.mov(rcx, 1u64 | (2 << 8 | 1) << 16)?;
+    a.mov(qword_ptr(rbx), rcx)?;
+    a.xor(eax, eax)?;
+    a.pconfig()?;
+    for (at, entry) in [
+        (PML4 + 8, TABLES | PRESENT_RW),
+        (TABLES, (TABLES + 0x1000) | PRESENT_RW),
+        (TABLES + 0x1000 + (PAGE >> 21) * 8, 1 << KEYID_SHIFT | PAGE | LARGE | PRESENT_RW),
+    ] {
+        a.mov(rcx, entry)?;
+        a.mov(qword_ptr(at), rcx)?;
     }
-    a.mov(rax, PAGE_1)?;
-    a.mov(rcx, 3u64 << 56)?;
-    a.cmp(rcx, qword_ptr(rax))?;
-    a.mov(eax, 0x10)?;
-    a.je(wrong)?;
-    a.mov(eax, 1)?;
-    a.set_label(&mut wrong)?;
-    a.out(DEBUG_EXIT, eax)?;
+    a.mov(rdx, PAGE_1)?;
+    for n in [1, 2] {
+        a.mov(edi, STAGING as i32)?;
+        a.mov(eax, n)?;
+        a.mov(ecx, 64)?;
+        a.rep().stosb()?;
+        a.lea(rsi, ptr(rdi - 64))?;
+        a.movdir64b(rdx, zmmword_ptr(rsi))?;
+        a.out(MARKER, al)?;
+    }
+    a.cmp(byte_ptr(rdx), 2)?;
+    a.mov(al, 0x10)?;
+    a.je(right)?;
+    a.mov(al, 1)?;
+    a.set_label(&mut right)?;
+    a.out(DEBUG_EXIT, al)?;
     a.hlt()
 }
 
