@@ -367,7 +367,7 @@ fn a_machine_check_that_cannot_be_delivered_shuts_down() {
     assert_eq!(machine.run(1_000_000), Exit::TripleFault);
     assert!(machine.machine_check_shutdown());
     let scratch = Scratch::new();
-    let kernel = scratch.file("guest", common::guest(|a| no_mce(a)));
+    let kernel = scratch.file("guest", common::guest(no_mce));
     let run = emu([
         "run",
         "-m",
