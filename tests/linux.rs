@@ -36,6 +36,11 @@ fn the_kernel_finds_what_the_bios_enabled() {
             ],
             46,
         ),
+        (
+            &["--integrity", "on"],
+            &["x86/tme: enabled by BIOS", "x86/mktme: enabled by BIOS", "x86/mktme: 63 KeyIDs available"],
+            40,
+        ),
         (&["--tme", "off"], &["x86/tme: not enabled by BIOS"], 46),
         (&["--tme", "unlocked"], &["x86/tme: not enabled by BIOS"], 46),
         (&["--tme-profile", "none"], &[], 46),

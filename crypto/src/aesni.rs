@@ -82,6 +82,17 @@ impl<const N: usize> Schedules<N> {
         self
     }
 
+    /// E_K2 of a data-unit number.
+    pub(crate) fn first_tweak(&self, dun: u64) -> [u8; BLOCK_BYTES] {
+        let mut bytes = [0; BLOCK_BYTES];
+        // SAFETY: the host has `aes`, or `self` would not exist.
+        unsafe {
+            let [tweak] = first_tweaks(&self.tweak, [dun]);
+            store(tweak, &mut bytes);
+        }
+        bytes
+    }
+
     #[inline(always)]
     pub(crate) fn line<D: Direction>(&self, dun: u64, source: &D::Source, target: &mut D::Target) {
         // SAFETY: the host has `aes`, or `self` would not exist.

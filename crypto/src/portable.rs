@@ -60,6 +60,13 @@ where
         self
     }
 
+    /// E_K2 of a data-unit number.
+    pub(crate) fn first_tweak(&self, dun: u64) -> [u8; BLOCK_BYTES] {
+        let mut block = unit_block(dun);
+        self.tweak.encrypt_block(&mut block);
+        block.into()
+    }
+
     #[inline]
     pub(crate) fn line<D: Direction>(&self, dun: u64, source: &D::Source, target: &mut D::Target) {
         let mut first = unit_block(dun);

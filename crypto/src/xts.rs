@@ -10,6 +10,7 @@ use crate::direction::{Decrypt, Direction, Encrypt};
 use crate::line::{CipherLine, PlainLine};
 use crate::portable::Schedules;
 use crate::run::{LineRun, RUN_LINES};
+use crate::tweak::BLOCK_BYTES;
 #[cfg(target_arch = "x86_64")]
 use crate::{aesni, vaes256, vaes512};
 
@@ -224,6 +225,11 @@ impl XtsKey {
     #[inline]
     pub fn decrypt_line_into(&self, dun: u64, cipher: &CipherLine, plain: &mut PlainLine) {
         self.line::<Decrypt>(dun, cipher, plain);
+    }
+
+    /// The first tweak of a line, E_K2(`dun`): what a MAC of the line is bound to.
+    pub fn first_tweak(&self, dun: u64) -> [u8; BLOCK_BYTES] {
+        with_schedules!(self, schedules => schedules.narrow().first_tweak(dun))
     }
 
     fn contiguous<D: Direction>(&self, first_dun: u64, source: &[D::Source], target: &mut [D::Target]) {

@@ -79,13 +79,15 @@ pub struct Setup {
     pub keyid_bits: Option<u8>,
     /// Default: no exclusion range.
     pub exclude: Option<Exclude>,
+    /// "TME-MT memory integrity": allow algorithms with integrity for KeyIDs, where the processor has them.
+    pub integrity: bool,
     /// Logical processors to describe in the MADT, at least 1.
     pub processors: u8,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Setup { tme: None, keyid_bits: None, exclude: None, processors: 1 }
+        Setup { tme: None, keyid_bits: None, exclude: None, integrity: false, processors: 1 }
     }
 }
 
@@ -218,8 +220,8 @@ pub fn plan(setup: &Setup, processor: &Processor, memory: &MemoryMap) -> Result<
     }
     // Without KeyIDs the algorithm bitmap has no meaning, and on a part without TME-MK all of 63:32 is reserved (W4).
     if keyid_bits > 0 {
-        let algorithms =
-            u64::from(cap.algorithms()) & !(capability::AES_XTS_128_INTEGRITY | capability::AES_XTS_256_INTEGRITY);
+        let with_integrity = capability::AES_XTS_128_INTEGRITY | capability::AES_XTS_256_INTEGRITY;
+        let algorithms = u64::from(cap.algorithms()) & if setup.integrity { !0 } else { !with_integrity };
         value |= u64::from(keyid_bits) << activate::MK_TME_KEYID_BITS_SHIFT | algorithms << activate::CRYPTO_ALGS_SHIFT;
     }
     Ok(TmePlan { activate: Some(value), exclude, keyid_bits })

@@ -110,6 +110,8 @@ pub struct Config {
     pub locked_write: LockedWrite,
     /// The TDX option: 982H\[39:36\] may be set.
     pub tdx_partition: bool,
+    /// The integrity option (MC-32): for each algorithm the processor has its variant with a MAC, too.
+    pub integrity: bool,
     /// False: no fast bits, every access is a slow one. Changes nothing that the guest sees.
     pub fast: bool,
 }
@@ -131,6 +133,7 @@ impl Default for Config {
             seed: 0,
             locked_write: LockedWrite::Gp,
             tdx_partition: false,
+            integrity: false,
             fast: true,
         }
     }
@@ -158,6 +161,11 @@ pub enum ConfigError {
     /// Sets not a power of two, or too large.
     #[error("a cache of {bytes} bytes with {ways} ways: expected 64 * {ways} * 2^n bytes, at most 1 GiB")]
     CacheSize { bytes: usize, ways: usize },
+    /// Integrity without KeyIDs to program.
+    #[error(
+        "integrity: a processor of profile {0} has no keys to program with an algorithm with integrity; accepted: a profile with MKTME, or integrity off"
+    )]
+    IntegrityWithoutKeys(TmeProfile),
     /// Packages out of range.
     #[error("{0} packages: expected 1 to 8")]
     Packages(usize),
@@ -166,7 +174,8 @@ pub enum ConfigError {
 impl Config {
     /// What the processor enumerates.
     pub fn features(&self) -> TmeFeatures {
-        self.features.unwrap_or(self.profile.features())
+        let features = self.features.unwrap_or(self.profile.features());
+        if self.integrity { features.with_integrity() } else { features }
     }
 
     /// Checks every rule.
@@ -191,6 +200,9 @@ impl Config {
         let sets = bytes / (LINE_BYTES * ways);
         if !sets.is_power_of_two() || sets * LINE_BYTES * ways != bytes || bytes > CACHE_BYTES_MAX {
             return Err(ConfigError::CacheSize { bytes, ways });
+        }
+        if self.integrity && features.max_keyid_bits() == 0 {
+            return Err(ConfigError::IntegrityWithoutKeys(profile));
         }
         if !(1..=PACKAGES_MAX).contains(&packages) {
             return Err(ConfigError::Packages(packages));

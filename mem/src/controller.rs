@@ -7,6 +7,7 @@ use crate::event::{Event, Events};
 use crate::fault::inject::{Injector, LineEvent};
 use crate::fault::{Direction, Faults, Transfer, WritebackAction};
 use crate::frame::FramePtr;
+use crate::integrity::Integrity;
 use crate::map::AddressMap;
 use crate::packages::Packages;
 use crate::stats::Stats;
@@ -54,6 +55,8 @@ pub(crate) struct Controller {
     pub(crate) injector: Option<Box<Injector>>,
     /// KeyID bits that are stuck at 0 and at 1 on the way from the cores.
     pub(crate) wires: Option<(u16, u16)>,
+    /// MACs and poison, on a machine that has them; likewise.
+    pub(crate) integrity: Option<Box<Integrity>>,
     /// The trace of what goes over the bus; likewise.
     pub(crate) bus: Option<Box<bus_trace::Recorder>>,
 }
@@ -71,6 +74,7 @@ impl Controller {
             faults: None,
             injector: None,
             wires: None,
+            integrity: None,
             bus: None,
         }
     }
@@ -161,7 +165,8 @@ impl Controller {
             self.meet(LineEvent::Fill, place);
         }
         self.note_faults(place, Direction::Read);
-        let Transfer { page, line, dun } = self.transfer(place, Direction::Read);
+        let transfer = self.transfer(place, Direction::Read);
+        let Transfer { page, line, dun } = transfer;
         let arrived = if disturbed { self.arrive(place, page, line) } else { CipherLine::ZERO };
         let cells = if disturbed { &arrived } else { self.dram.cells(page, line).unwrap_or(&CipherLine::ZERO) };
         let encrypted = match self.packages.engine(place.page).resolve(place.address) {
@@ -175,6 +180,10 @@ impl Controller {
             }
         };
         self.stats.count_decrypted(encrypted.into());
+        if self.integrity.is_some() {
+            let cells = if disturbed { arrived } else { self.dram.read(page, line) };
+            self.check_filled(place, transfer, &cells, frame);
+        }
         if self.bus.is_some() {
             self.trace(place, Direction::Read, true, encrypted);
         }
@@ -185,7 +194,8 @@ impl Controller {
         self.note_keyid(place);
         self.note_faults(place, Direction::Write);
         self.note_writer(place, 1);
-        let Transfer { page, line, dun } = self.transfer(place, Direction::Write);
+        let transfer = self.transfer(place, Direction::Write);
+        let Transfer { page, line, dun } = transfer;
         let cells = self.dram.cells_mut(page, line);
         let encrypted = match self.packages.engine(place.page).resolve(place.address) {
             Cipher::Plaintext => {
@@ -197,6 +207,9 @@ impl Controller {
                 true
             }
         };
+        if self.integrity.is_some() {
+            self.seal(place, transfer, frame.is_poisoned(place.line()));
+        }
         if self.disturbed(place, 1) {
             self.leave(place, page, line);
         }
@@ -211,9 +224,13 @@ impl Controller {
         self.note_keyid(place);
         self.note_faults(place, Direction::Read);
         let (line, decrypted) = if self.disturbed(place, 1) {
-            let Transfer { page, line, dun } = self.transfer(place, Direction::Read);
-            let cells = self.arrive(place, page, line);
-            self.decrypt(place, dun, &cells)
+            let transfer = self.transfer(place, Direction::Read);
+            let cells = self.arrive(place, transfer.page, transfer.line);
+            self.decrypt_checked(place, transfer, &cells)
+        } else if self.integrity.is_some() {
+            let transfer = self.transfer(place, Direction::Read);
+            let cells = self.dram.read(transfer.page, transfer.line);
+            self.decrypt_checked(place, transfer, &cells)
         } else {
             self.get_line(place)
         };
@@ -226,8 +243,19 @@ impl Controller {
 
     /// [`read_line`](Self::read_line) without counters and events. Also the number of lines that went through the cipher.
     pub(crate) fn get_line(&self, place: Place) -> (PlainLine, usize) {
-        let Transfer { page, line, dun } = self.transfer(place, Direction::Read);
-        self.decrypt(place, dun, &self.dram.read(page, line))
+        let transfer = self.transfer(place, Direction::Read);
+        let cells = self.dram.read(transfer.page, transfer.line);
+        if self.integrity.is_some() && self.would_poison(place, transfer, &cells) {
+            return (PlainLine::ZERO, 0);
+        }
+        self.decrypt(place, transfer.dun, &cells)
+    }
+
+    /// [`decrypt`](Self::decrypt) after the check of MC-32, if the machine has it.
+    fn decrypt_checked(&mut self, place: Place, transfer: Transfer, cells: &CipherLine) -> (PlainLine, usize) {
+        let (line, decrypted) = self.decrypt(place, transfer.dun, cells);
+        let poisoned = self.integrity.is_some() && self.check(place, transfer, cells);
+        (if poisoned { PlainLine::ZERO } else { line }, decrypted)
     }
 
     fn decrypt(&self, place: Place, dun: u64, cells: &CipherLine) -> (PlainLine, usize) {
@@ -239,10 +267,15 @@ impl Controller {
 
     /// Encrypts and writes one line past the cache, without reading its old contents (R4).
     pub(crate) fn write_line(&mut self, place: Place, line: &PlainLine) {
+        self.write_line_with(place, line, false);
+    }
+
+    /// [`write_line`](Self::write_line) of a line that may be poisoned.
+    pub(crate) fn write_line_with(&mut self, place: Place, line: &PlainLine, poison: bool) {
         self.note_keyid(place);
         self.note_faults(place, Direction::Write);
         self.note_writer(place, 1);
-        let encrypted = self.put_line(place, line);
+        let encrypted = self.put_line(place, line, poison);
         if self.disturbed(place, 1) {
             let Transfer { page, line, .. } = self.transfer(place, Direction::Write);
             self.leave(place, page, line);
@@ -255,13 +288,17 @@ impl Controller {
 
     /// Encrypts and writes one line without counters and events. Returns the number of lines that went through the
     /// cipher.
-    pub(crate) fn put_line(&self, place: Place, plain: &PlainLine) -> usize {
-        let Transfer { page, line, dun } = self.transfer(place, Direction::Write);
+    pub(crate) fn put_line(&self, place: Place, plain: &PlainLine, poison: bool) -> usize {
+        let transfer = self.transfer(place, Direction::Write);
+        let Transfer { page, line, dun } = transfer;
         let (cells, encrypted) = match self.packages.engine(place.page).resolve(place.address) {
             Cipher::Plaintext => (CipherLine::unencrypted(plain), 0),
             Cipher::Xts(key) => (key.encrypt_line(dun, plain), 1),
         };
         self.dram.write(page, line, &cells);
+        if self.integrity.is_some() {
+            self.seal(place, transfer, poison);
+        }
         if self.injector.is_some() {
             self.stick(page, line);
         }
@@ -297,7 +334,8 @@ impl Controller {
     /// [`write_back`](Self::write_back) of many lines, in order: the cipher takes as many as a page has at a time.
     pub(crate) fn write_back_all(&mut self, lines: impl ExactSizeIterator<Item = (Place, FramePtr)>) {
         // What these look at changes from line to line.
-        if self.faults.is_some() || self.injector.is_some() || self.events().enabled() {
+        let each = self.faults.is_some() || self.injector.is_some() || self.integrity.is_some();
+        if each || self.events().enabled() {
             return lines.for_each(|(place, frame)| self.write_back(place, frame));
         }
         let mut lines = lines;
@@ -389,12 +427,14 @@ impl Controller {
         let mut line = if mutant!(PartialWriteClears) { PlainLine::ZERO } else { self.read_line(place) };
         let offset = place.address.line_offset();
         line.0[offset..offset + bytes.len()].copy_from_slice(bytes);
-        self.write_line(place, &line);
+        // What was read was wrong: so is what is written, whatever part of it was replaced.
+        let poison = self.take_met();
+        self.write_line_with(place, &line, poison);
     }
 
     /// Reads consecutive lines of one page. The page resolves as a whole: the exclusion range has 4 KiB grains.
     fn read_run(&mut self, place: Place, lines: &mut [PlainLine]) {
-        if self.faults.is_some() || self.disturbed(place, lines.len()) {
+        if self.faults.is_some() || self.integrity.is_some() || self.disturbed(place, lines.len()) {
             for (n, line) in lines.iter_mut().enumerate() {
                 *line = self.read_line(nth_line(place, n));
             }
@@ -422,7 +462,7 @@ impl Controller {
 
     /// Writes consecutive whole lines of one page.
     fn write_run(&mut self, place: Place, lines: &[PlainLine]) {
-        if self.faults.is_some() || self.disturbed(place, lines.len()) {
+        if self.faults.is_some() || self.integrity.is_some() || self.disturbed(place, lines.len()) {
             for (n, line) in lines.iter().enumerate() {
                 self.write_line(nth_line(place, n), line);
             }

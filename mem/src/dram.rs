@@ -11,13 +11,16 @@ use std::io::{self, Write};
 use crate::CipherLine;
 use crate::addr::{LINE_BYTES, LINES_PER_PAGE, LineAddr, PAGE_BYTES};
 use crate::hash::StateHasher;
+use crate::integrity::LineMetadata;
 use crate::map::AddressMap;
-pub(crate) use pages::{CellPage, PageTable};
+pub(crate) use pages::{CellPage, Metadata, PageTable};
 
 /// A page that is written to. The lines are `Cell`s because with `cache = off` a probe finds DRAM current (MC-27), and
 /// probing is not an operation that needs exclusive access.
 struct Page {
     lines: [Cell<CipherLine>; LINES_PER_PAGE],
+    /// Bits of each line's metadata; made for the first that are not 0.
+    metadata: OnceCell<Box<[Cell<u32>; LINES_PER_PAGE]>>,
     /// What the page adds to the state hash, if nothing was written since that was computed.
     hash: Cell<Option<u128>>,
 }
@@ -25,11 +28,16 @@ struct Page {
 impl Page {
     fn new(cells: Option<&CellPage>) -> Box<Self> {
         let line = |at| Cell::new(cells.map_or(CipherLine::ZERO, |cells| cells.lines[at]));
-        Box::new(Self { lines: std::array::from_fn(line), hash: Cell::new(None) })
+        let metadata = OnceCell::new();
+        if let Some(bits) = cells.and_then(|cells| cells.metadata.as_ref()) {
+            metadata.get_or_init(|| Box::new(bits.map(Cell::new)));
+        }
+        Box::new(Self { lines: std::array::from_fn(line), metadata, hash: Cell::new(None) })
     }
 
     fn to_cells(&self) -> CellPage {
-        CellPage::new(std::array::from_fn(|at| self.lines[at].get()))
+        let metadata = self.metadata.get().map(|all| Box::new(std::array::from_fn(|at| all[at].get())));
+        CellPage::new(std::array::from_fn(|at| self.lines[at].get()), metadata)
     }
 
     fn hash(&self, number: u32) -> u128 {
@@ -72,6 +80,40 @@ impl Dram {
             }
             None => false,
         }
+    }
+
+    /// Metadata of a line ([`crate::Config::integrity`]); nothing set outside RAM.
+    pub fn metadata_raw(&self, line: LineAddr) -> LineMetadata {
+        self.map.locate(line).map_or_else(LineMetadata::default, |(page, at)| self.metadata(page, at))
+    }
+
+    /// Replaces the metadata of a line. False, and no effect, outside RAM.
+    pub fn set_metadata_raw(&mut self, line: LineAddr, metadata: LineMetadata) -> bool {
+        match self.map.locate(line) {
+            Some((page, at)) => {
+                self.set_metadata(page, at, metadata);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Metadata of line `line` of page number `page`, both in range.
+    pub(crate) fn metadata(&self, page: u32, line: u32) -> LineMetadata {
+        let at = line as usize % LINES_PER_PAGE;
+        match self.own[page as usize].get() {
+            Some(own) => LineMetadata::from_bits(own.metadata.get().map_or(0, |all| all[at].get())),
+            None => self.base.get(page).map_or_else(LineMetadata::default, |cells| cells.metadata(at)),
+        }
+    }
+
+    /// Replaces the metadata of line `line` of page number `page`, both in range.
+    pub(crate) fn set_metadata(&self, page: u32, line: u32, metadata: LineMetadata) {
+        if self.metadata(page, line) == metadata {
+            return;
+        }
+        let all = self.page(page).metadata.get_or_init(|| Box::new(std::array::from_fn(|_| Cell::new(0))));
+        all[line as usize % LINES_PER_PAGE].set(metadata.to_bits());
     }
 
     /// Writes the raw cells of all RAM in address order, regions back to back.

@@ -52,6 +52,14 @@ pub enum Event {
     Activate { value: u64, outcome: ActivateOutcome },
     /// The package was reset.
     Reset { kind: ResetKind },
+    /// A line was read whose MAC or owner bit is wrong (MC-32).
+    MacMismatch { line: LineAddr, keyid: KeyId },
+    /// A line in DRAM was poisoned.
+    PoisonCreated { line: LineAddr, keyid: KeyId },
+    /// A load, fetch or page walk has met poison: #MC.
+    PoisonConsumed { line: LineAddr, keyid: KeyId },
+    /// A bus master has read a poisoned line, and was given the fixed pattern.
+    PoisonToDevice { line: LineAddr, keyid: KeyId },
     /// Fault hook `tweak_fault`: a line was encrypted (`write`) or decrypted with a wrong data unit number.
     TweakFault { line: LineAddr, write: bool },
     /// Fault hook `dram_alias`: a line went to or came from the cells of another.

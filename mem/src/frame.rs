@@ -25,6 +25,8 @@ pub struct Frame {
     pub(crate) exec_ok: Cell<u64>,
     pub(crate) resident: Cell<u64>,
     pub(crate) dirty: Cell<u64>,
+    /// Resident lines that are poisoned: never in `fast_r`, `fast_w` and `exec_ok`.
+    pub(crate) poison: Cell<u64>,
     /// Lines that blocks were decoded from. Stays set when the line is evicted ("parked").
     pub(crate) code: Cell<u64>,
     /// Lines that may be in `fast_r`, `fast_w` and `exec_ok` as far as the sanitizer is concerned; all of them while it is
@@ -61,6 +63,7 @@ impl Frame {
             exec_ok: Cell::new(0),
             resident: Cell::new(0),
             dirty: Cell::new(0),
+            poison: Cell::new(0),
             code: Cell::new(0),
             allow_r: Cell::new(!0),
             allow_w: Cell::new(!0),
@@ -176,6 +179,18 @@ impl FramePtr {
         self.0.resident.get()
     }
 
+    /// Lines in the cache whose bytes are what they should be, as far as integrity can tell.
+    #[inline(always)]
+    pub fn intact(self) -> u64 {
+        self.0.resident.get() & !self.0.poison.get()
+    }
+
+    /// True when the line is in the cache and poisoned.
+    #[inline(always)]
+    pub(crate) fn is_poisoned(self, line: u32) -> bool {
+        self.0.poison.get() >> (line & 63) & 1 != 0
+    }
+
     /// Lines in the cache and newer than DRAM.
     #[inline(always)]
     pub fn dirty(self) -> u64 {
@@ -237,7 +252,8 @@ thread_local! {
 pub(crate) fn take_slab() -> &'static [Frame] {
     let slab = FREE_SLABS.with_borrow_mut(Vec::pop).unwrap_or_else(|| huge::leak(SLAB_FRAMES, Frame::new));
     for frame in slab {
-        for bits in [&frame.fast_r, &frame.fast_w, &frame.exec_ok, &frame.resident, &frame.dirty, &frame.code] {
+        let b = frame;
+        for bits in [&b.fast_r, &b.fast_w, &b.exec_ok, &b.resident, &b.dirty, &b.poison, &b.code] {
             bits.set(0);
         }
         frame.allow_r.set(!0);

@@ -3,6 +3,7 @@
 use x86::mutant;
 use x86::platform::ResetKind;
 
+use crate::PlainLine;
 use crate::addr::{Access, AddressLayout, BusAddr, KeyId, LINE_BYTES, LineAddr, MemType, PhysAddr};
 use crate::bus_trace::Cause;
 use crate::cache::{Cache, line_bit};
@@ -13,6 +14,7 @@ use crate::event::{Event, Events};
 use crate::fault::Faults;
 use crate::frame::FramePtr;
 use crate::hash::StateHasher;
+use crate::integrity::Integrity;
 use crate::map::AddressMap;
 use crate::packages::Packages;
 use crate::sanitize::Observer;
@@ -26,6 +28,9 @@ pub struct Touched {
     pub frame: FramePtr,
     /// The access is a store to a line that blocks were decoded from: those blocks are void.
     pub code_hit: bool,
+    /// The line is poisoned. What a load or fetch finds is not to be used ([`Memory::take_consumed`]); a store is to be told
+    /// to [`Memory::note_overwritten`].
+    pub poisoned: bool,
 }
 
 /// A frame that was taken from its page. Fast-table entries and decoded blocks that refer to it are void.
@@ -65,7 +70,7 @@ pub struct Memory {
     pub(crate) code_hits: Vec<CodeHit>,
     /// The sanitizer and watched lines; a machine without them tests for that on slow paths only.
     pub(crate) observer: Option<Box<Observer>>,
-    /// There is an observer or a bus trace.
+    /// There is an observer, a bus trace or a fault that has to know the time.
     pub(crate) observed: bool,
     /// [`Config::seed`], for injected faults.
     pub(crate) seed: u64,
@@ -80,9 +85,11 @@ impl Memory {
         config.check()?;
         let map = AddressMap::new(config.ram_bytes);
         let packages = Packages::new(&config, map.pages());
+        let mut controller = Controller::new(packages, map, config.cache != CacheModel::Off);
+        controller.integrity = config.integrity.then(|| Box::new(Integrity::new(config.seed, config.packages)));
         Ok(Self {
             cache: Cache::new(&config, map.pages()),
-            controller: Controller::new(packages, map, config.cache != CacheModel::Off),
+            controller,
             code_hits: Vec::new(),
             observer: None,
             observed: false,
@@ -127,17 +134,25 @@ impl Memory {
                 frame
             }
         };
+        let poisoned = frame.is_poisoned(place.line());
         if access == Access::Write {
+            if poisoned && self.cache.is_off() {
+                // Each store reads the line anew, and what arrives of a poisoned one is the fixed pattern.
+                frame.0.set_line(place.line(), &PlainLine::ZERO);
+            }
             let code_hit = self.cache.store(frame, place.line());
             if code_hit {
                 self.code_hits.push(CodeHit { frame, line: place.line() });
             }
-            return Some(Touched { frame, code_hit });
+            return Some(Touched { frame, code_hit, poisoned });
         }
         if self.controller.events().enabled() {
             self.note_stale_read(frame, place);
         }
-        Some(Touched { frame, code_hit: false })
+        if poisoned {
+            self.controller.consume(place);
+        }
+        Some(Touched { frame, code_hit: false, poisoned })
     }
 
     /// Reads RAM with a memory type (MK specification section 5.4). Addresses that are not RAM read as all ones.
@@ -150,14 +165,23 @@ impl Memory {
             };
             match ty {
                 MemType::Wb | MemType::Wt | MemType::Wp => match self.touch(at, Access::Read, no_fill) {
+                    Some(touched) if touched.poisoned => piece.fill(0),
                     Some(touched) => touched.frame.read(at.page_offset(), piece),
-                    None => self.controller.read_bytes(place, piece),
+                    None => self.read_past(place, piece),
                 },
                 MemType::Uc | MemType::UcMinus | MemType::Wc => {
                     self.cache.bypass(&mut self.controller, place, true);
-                    self.controller.read_bytes(place, piece);
+                    self.read_past(place, piece);
                 }
             }
+        }
+    }
+
+    /// A load inside one line that does not allocate.
+    fn read_past(&mut self, place: Place, bytes: &mut [u8]) {
+        self.controller.read_bytes(place, bytes);
+        if self.controller.take_met() {
+            self.controller.consume(place);
         }
     }
 
@@ -201,6 +225,9 @@ impl Memory {
         match self.touch(place.address, Access::Write, no_fill) {
             Some(touched) => {
                 touched.frame.write(place.address.page_offset(), bytes);
+                if touched.poisoned {
+                    self.note_overwritten(place.address, bytes.len());
+                }
                 touched.code_hit
             }
             None => {
@@ -215,6 +242,7 @@ impl Memory {
         self.cache.bypass(&mut self.controller, place, bytes.len() < LINE_BYTES);
         if mutant!(DirectStoreReads) {
             self.controller.read_line(place);
+            self.controller.take_met();
         }
         self.controller.write_bytes(place, bytes);
         self.void_code(place)
@@ -294,7 +322,8 @@ impl Memory {
     }
 
     /// A device reads. Coherent with lines cached under the same full physical address only (MK specification section
-    /// 5.6); cached lines stay as they are. Addresses that are not RAM, and TDX-private KeyIDs, read as all ones.
+    /// 5.6); cached lines stay as they are. Addresses that are not RAM, and TDX-private KeyIDs, read as all ones; poisoned
+    /// lines as the fixed pattern of MC-32, zeros, with [`Event::PoisonToDevice`].
     pub fn dma_read(&mut self, address: BusAddr, buf: &mut [u8]) {
         self.on_behalf_of(Cause::Device, |mem| mem.get(address, buf));
     }
@@ -309,16 +338,28 @@ impl Memory {
             let cached = self.cache.pool.find(place.page, at.page()).filter(|frame| frame.resident() != 0);
             let Some(frame) = cached.filter(|_| !self.cache.is_off()) else {
                 self.cache.publish(&self.controller, place.page, lines_of(at, piece.len()));
-                self.controller.read_bytes(place, piece);
+                self.get_past(place, piece);
                 continue;
             };
             for (at, range) in line_pieces(at, piece.len()) {
-                if frame.resident() & line_bit(at.line_in_page()) != 0 {
+                let place = Place { address: at, ..place };
+                if frame.is_poisoned(place.line()) {
+                    // As from DRAM: the fixed pattern.
+                    piece[range].fill(0);
+                    self.controller.note_poison_to_device(place);
+                } else if frame.resident() & line_bit(place.line()) != 0 {
                     frame.read(at.page_offset(), &mut piece[range]);
                 } else {
-                    self.controller.read_bytes(Place { address: at, ..place }, &mut piece[range]);
+                    self.get_past(place, &mut piece[range]);
                 }
             }
+        }
+    }
+
+    fn get_past(&mut self, place: Place, bytes: &mut [u8]) {
+        self.controller.read_bytes(place, bytes);
+        if self.controller.take_met() {
+            self.controller.note_poison_to_device(place);
         }
     }
 

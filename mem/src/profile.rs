@@ -73,6 +73,13 @@ impl TmeFeatures {
         (self.capability >> capability::MK_TME_MAX_KEYID_BITS_SHIFT & 0xF) as u8
     }
 
+    /// The same with the variant with integrity of each algorithm (MK specification section 3.1, bits 1 and 3).
+    pub const fn with_integrity(self) -> Self {
+        const CIPHERS: u64 = capability::AES_XTS_128 | capability::AES_XTS_256;
+        // Each variant's bit follows its cipher's.
+        Self { capability: self.capability | (self.capability & CIPHERS) << 1, ..self }
+    }
+
     /// MK_TME_MAX_KEYS, programmable keys without KeyID 0, 0 to 32767.
     pub const fn max_keys(&self) -> u16 {
         (self.capability >> capability::MK_TME_MAX_KEYS_SHIFT & 0x7FFF) as u16

@@ -34,6 +34,21 @@ impl Rate {
     pub(crate) fn happens(self, rng: &mut ChaCha20Rng) -> bool {
         self != Self::NEVER && below(rng, u64::from(MILLION)) < u64::from(self.0)
     }
+
+    /// How many of many cases do not happen before the next one does: one draw, or none where that is certain.
+    pub(crate) fn gap(self, rng: &mut ChaCha20Rng) -> u64 {
+        const SCALE: u64 = 1 << 32;
+        let probability = f64::from(self.0) / f64::from(MILLION);
+        match self {
+            Self::NEVER => u64::MAX,
+            Self::ALWAYS => 0,
+            _ => {
+                // Inversion of the geometric distribution.
+                let u = (below(rng, SCALE) + 1) as f64 / SCALE as f64;
+                (u.ln() / (1.0 - probability).ln()) as u64
+            }
+        }
+    }
 }
 
 /// A number below `end`, which is not 0, from one draw of 64 bits.

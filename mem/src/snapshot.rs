@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use crate::PlainLine;
 use crate::addr::{BusAddr, LINE_BYTES, LINE_SHIFT, LINES_PER_PAGE, LineAddr, PAGE_BYTES};
-use crate::cache::snapshot::{CacheSnapshot, Contents, FrameImage, SetGroup};
+use crate::cache::snapshot::{CacheSnapshot, Contents, FrameImage, Poison, SetGroup};
 use crate::cache::{GROUP_SETS, line_bit};
 use crate::config::{CacheModel, Config};
 use crate::controller::Writers;
-use crate::dram::{CellPage, PageTable};
+use crate::dram::{CellPage, Metadata, PageTable};
 use crate::event::Events;
 use crate::fault::Faults;
 use crate::frame::FramePtr;
+use crate::integrity::LineMetadata;
 use crate::map::AddressMap;
 use crate::memory::Memory;
 use crate::packages::Packages;
@@ -117,10 +118,14 @@ impl Memory {
         controller.stats = stats.clone();
         controller.faults = faults.map(Box::new);
         (controller.injector, controller.wires) = (None, None);
+        if let Some(integrity) = &mut controller.integrity {
+            integrity.forget();
+        }
         if controller.events().enabled() {
             controller.writers.clone_from(writers);
         }
         self.cache.restore(&self.controller, cache);
+        self.note_observed();
         self.observe_reset();
         if self.observer.is_some() {
             self.cache.pool.allow_all(false);
@@ -179,7 +184,9 @@ impl MemorySnapshot {
         let Contents { frames, groups, .. } = &*self.cache.contents;
         out.write_all(&(frames.len() as u64).to_le_bytes())?;
         for frame in frames {
-            for value in [frame.bus_page.0, frame.resident, frame.dirty] {
+            let poison = &frame.poison;
+            let head = [frame.bus_page.0, frame.resident, frame.dirty, poison.lines];
+            for value in head.iter().chain(&poison.overwritten) {
                 out.write_all(&value.to_le_bytes())?;
             }
             frame.lines.iter().try_for_each(|line| out.write_all(&line.0))?;
@@ -191,7 +198,8 @@ impl MemorySnapshot {
         Ok(())
     }
 
-    /// Writes the pages of DRAM that have ever been written: their number, then number and bytes of each. `progress` is told
+    /// Writes the pages of DRAM that have ever been written: their number, then of each its number, its bytes, and 1 and the
+    /// metadata of its lines, or 0 where that is zeros. `progress` is told
     /// how many are done.
     ///
     /// # Errors
@@ -201,6 +209,9 @@ impl MemorySnapshot {
         for (done, (number, page)) in self.dram.iter().enumerate() {
             out.write_all(&number.to_le_bytes())?;
             out.write_all(&page.to_bytes())?;
+            out.write_all(&[page.metadata.is_some().into()])?;
+            let metadata = page.metadata.iter().flat_map(|all| all.iter());
+            metadata.clone().try_for_each(|bits| out.write_all(&bits.to_le_bytes()))?;
             progress(done);
         }
         Ok(())
@@ -229,7 +240,7 @@ impl MemorySnapshot {
         }
         let writers = read_writers(small.writers, map.pages())?;
         let contents = Arc::new(read_cache(config, &map, &small.packages, cache)?);
-        let dram = read_dram(&map, dram, progress)?;
+        let dram = read_dram(config, &map, dram, progress)?;
         Ok(Self {
             map,
             cache: CacheSnapshot { contents, generators: small.generators },
@@ -269,6 +280,11 @@ fn read_cache(
     let mut frames: Vec<Arc<FrameImage>> = Vec::new();
     for _ in 0..read_u64(from)? {
         let [bus_page, resident, dirty] = [read_u64(from)?, read_u64(from)?, read_u64(from)?];
+        let poison = read_u64(from)?;
+        if poison & !resident != 0 || poison != 0 && !config.integrity {
+            return Err(WRONG);
+        }
+        let overwritten = (0..poison.count_ones()).map(|_| read_u64(from)).collect::<io::Result<Box<[u64]>>>()?;
         let bus_page = BusAddr(bus_page);
         let inside = bus_page.0 >> layout.maxphyaddr.min(63) == 0 && bus_page.page_offset() == 0;
         let page = map.page_index(layout.mem(bus_page)).filter(|_| inside).ok_or(WRONG)?;
@@ -278,7 +294,8 @@ fn read_cache(
         }
         let mut lines = vec![PlainLine([0; LINE_BYTES]); resident.count_ones() as usize];
         lines.iter_mut().try_for_each(|line| from.read_exact(&mut line.0))?;
-        frames.push(Arc::new(FrameImage::new(bus_page, page, resident, dirty, lines.into())));
+        let poison = Poison { lines: poison, overwritten };
+        frames.push(Arc::new(FrameImage::new(bus_page, page, [resident, dirty], lines.into(), poison)));
     }
     let groups = if config.cache == CacheModel::Exact { read_sets(config, &frames, from)? } else { Vec::new() };
     if from.read(&mut [0])? != 0 {
@@ -317,7 +334,12 @@ fn read_sets(config: &Config, frames: &[Arc<FrameImage>], from: &mut dyn Read) -
     if unlisted.iter().any(|lines| *lines != 0) { Err(WRONG) } else { Ok(groups) }
 }
 
-fn read_dram(map: &AddressMap, from: &mut dyn Read, progress: &mut dyn FnMut(usize)) -> Result<PageTable, Invalid> {
+fn read_dram(
+    config: &Config,
+    map: &AddressMap,
+    from: &mut dyn Read,
+    progress: &mut dyn FnMut(usize),
+) -> Result<PageTable, Invalid> {
     const WRONG: Invalid = Invalid::Contents("a page of DRAM that the machine does not have");
     let mut table = PageTable::new(map.pages());
     let count = read_u64(from)?;
@@ -336,11 +358,29 @@ fn read_dram(map: &AddressMap, from: &mut dyn Read, progress: &mut dyn FnMut(usi
         last = Some(number);
         let mut bytes = [0; PAGE_BYTES];
         from.read_exact(&mut bytes)?;
-        pages.push((number, CellPage::from_bytes(&bytes)));
+        pages.push((number, CellPage::from_bytes(&bytes, read_metadata(config, from)?)));
         progress(done);
     }
     table.replace(pages.into_iter());
     if from.read(&mut [0])? != 0 { Err(WRONG) } else { Ok(table) }
+}
+
+fn read_metadata(config: &Config, from: &mut dyn Read) -> Result<Option<Box<Metadata>>, Invalid> {
+    const WRONG: Invalid = Invalid::Contents("metadata of lines that cannot be");
+    let mut present = [0];
+    from.read_exact(&mut present)?;
+    match present {
+        [0] => return Ok(None),
+        [1] if config.integrity => {}
+        _ => return Err(WRONG),
+    }
+    let mut all = Box::new([0; LINES_PER_PAGE]);
+    for bits in all.iter_mut() {
+        let mut bytes = [0; 4];
+        from.read_exact(&mut bytes)?;
+        *bits = u32::from_le_bytes(bytes);
+    }
+    if all.iter().any(|bits| *bits >= LineMetadata::BITS) { Err(WRONG) } else { Ok(Some(all)) }
 }
 
 impl Events {

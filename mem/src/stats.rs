@@ -19,6 +19,10 @@ pub struct Stats {
     pub bytes_encrypted: u64,
     /// Bytes that went through the cipher from DRAM.
     pub bytes_decrypted: u64,
+    /// Lines read whose MAC or owner bit was wrong (MC-32).
+    pub mac_mismatches: u64,
+    /// Loads, fetches and page walks that met poison.
+    pub poison_consumed: u64,
 }
 
 impl Stats {

@@ -201,6 +201,9 @@ pub struct RunArgs {
     /// IA32_TME_ACTIVATE[39:36] may reserve KeyIDs for TDX [default: off]
     #[arg(long, value_name = "SWITCH", value_enum, hide_possible_values = true, hide_short_help = true, help_heading = help::KNOBS)]
     pub tdx_partition: Option<Switch>,
+    /// Algorithms with a MAC for every line exist, and the BIOS allows them (docs/integrity.md) [default: off]
+    #[arg(long, value_name = "SWITCH", value_enum, hide_possible_values = true, hide_short_help = true, help_heading = help::KNOBS)]
+    pub integrity: Option<Switch>,
     /// Instructions for which the key table stays locked after PCONFIG [default: 0]
     #[arg(long, value_name = "N", value_parser = value::count, hide_short_help = true, help_heading = help::KNOBS)]
     pub pconfig_latency: Option<u64>,

@@ -232,6 +232,18 @@ fn encryption(event: &Event) -> String {
             ResetKind::Warm => "warm reset".into(),
             ResetKind::Init => "INIT".into(),
         },
+        Event::MacMismatch { line, keyid } => {
+            format!("integrity: line {} read with KeyID {}: wrong MAC or owner bit", line.start(), keyid.0)
+        }
+        Event::PoisonCreated { line, keyid } => {
+            format!("integrity: line {} poisoned by an access with KeyID {}", line.start(), keyid.0)
+        }
+        Event::PoisonConsumed { line, keyid } => {
+            format!("integrity: poison of line {} used with KeyID {}: #MC", line.start(), keyid.0)
+        }
+        Event::PoisonToDevice { line, keyid } => {
+            format!("integrity: poisoned line {} read by a device with KeyID {}: zeros", line.start(), keyid.0)
+        }
         Event::TweakFault { line, write } => {
             let done = if write { "encrypted" } else { "decrypted" };
             format!("fault: line {} {done} with a wrong tweak", line.start())

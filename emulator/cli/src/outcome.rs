@@ -45,6 +45,10 @@ pub enum Outcome {
     PowerOff,
     DebugExit(u32),
     TripleFault,
+    /// Shutdown by a machine check that could not be delivered. `nested`: another one was in progress; else CR4.MCE was 0.
+    MachineCheck {
+        nested: bool,
+    },
     /// `interrupts`: RFLAGS.IF was set, but no timer was armed and no input can come.
     Halted {
         interrupts: bool,
@@ -88,7 +92,7 @@ impl Outcome {
             Outcome::PowerOff | Outcome::Quit | Outcome::DebugExit(DEBUG_EXIT_SUCCESS) => status::SUCCESS,
             // An exit status has eight bits.
             Outcome::DebugExit(value) => (value << 1 | 1) as u8,
-            Outcome::TripleFault => status::TRIPLE_FAULT,
+            Outcome::TripleFault | Outcome::MachineCheck { .. } => status::TRIPLE_FAULT,
             Outcome::Halted { .. } => status::HALTED,
             Outcome::Reset(_) => status::RESET,
             Outcome::Icount(_) | Outcome::Pc(_) | Outcome::Saved(_) => status::STOPPED,
@@ -102,7 +106,7 @@ impl Outcome {
 
     /// The registers say why: the guest did not mean to end like this.
     pub fn wants_dump(&self) -> bool {
-        matches!(self, Outcome::TripleFault | Outcome::Halted { .. })
+        matches!(self, Outcome::TripleFault | Outcome::MachineCheck { .. } | Outcome::Halted { .. })
     }
 }
 
@@ -112,6 +116,12 @@ impl fmt::Display for Outcome {
             Outcome::PowerOff => write!(f, "power-off"),
             Outcome::DebugExit(value) => write!(f, "debug exit, value {value:X}H"),
             Outcome::TripleFault => write!(f, "triple fault: an exception while a double fault was being delivered"),
+            Outcome::MachineCheck { nested: false } => {
+                write!(f, "shutdown: a machine check (use of poisoned memory) with CR4.MCE = 0")
+            }
+            Outcome::MachineCheck { nested: true } => {
+                write!(f, "shutdown: a machine check (use of poisoned memory) while another one was in progress")
+            }
             Outcome::Halted { interrupts: false } => {
                 write!(f, "halted for good: HLT with interrupts disabled (RFLAGS.IF = 0)")
             }

@@ -187,6 +187,7 @@ fn set_options(config: &mut Config, args: &RunArgs) -> Result<()> {
     set(&mut config.locked_write, args.locked_write);
     set(&mut config.pconfig_legacy_codes, args.pconfig_legacy_codes.map(|s| s == Switch::On));
     set(&mut config.tdx_partition, args.tdx_partition.map(|s| s == Switch::On));
+    set(&mut config.integrity, args.integrity.map(|s| s == Switch::On));
     set(&mut config.knobs.pconfig_latency, args.pconfig_latency);
     set(&mut config.knobs.busy_rate, args.busy_rate);
     set(&mut config.knobs.entropy_fail_rate, args.entropy_fail_rate);
@@ -254,6 +255,7 @@ pub fn config_error(e: machine::ConfigError) -> Failure {
             "--cache-size: {bytes} bytes with {ways} ways; accepted: 64 * {ways} * a power of two, at most 1 GiB"
         )),
         Machine::Memory(e @ (Memory::RamSize(_) | Memory::RamBeyondKeyid { .. })) => Failure::usage(format!("-m: {e}")),
+        Machine::Memory(e @ Memory::IntegrityWithoutKeys(_)) => Failure::usage(format!("--{e}")),
         e @ (Machine::MemoryMap(_) | Machine::Memory(Memory::Packages(_))) => Failure::usage(e),
         e @ Machine::Host(_) => Failure::Host(e.to_string()),
     }

@@ -22,6 +22,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use x86::cr::cr4::MCE;
 use x86::platform::{ResetKind, VirtualTime};
 
 /// Guest time between two looks at the console. A person notices no delay, and a script's view of the guest depends on
@@ -246,6 +247,9 @@ impl Session {
         Ok(match looked {
             Some(Looked::Done) => None,
             Some(Looked::Quit) => Some(Outcome::Quit),
+            None if exit == Exit::TripleFault && self.machine.machine_check_shutdown() => {
+                Some(Outcome::MachineCheck { nested: self.machine.cpu.cr4 & MCE != 0 })
+            }
             None => Outcome::of(exit),
         })
     }

@@ -27,6 +27,8 @@ pub struct Summary {
     keys: Vec<(usize, KeyStats)>,
     encrypted: u64,
     decrypted: u64,
+    /// Wrong MACs, uses of poison; `None` without the option.
+    integrity: Option<[u64; 2]>,
     /// KiB; `None` where the host does not tell.
     peak_kib: Option<u64>,
     /// Bytes of DRAM that have ever been written.
@@ -47,6 +49,7 @@ impl Summary {
             keys: stats.per_key().iter().copied().enumerate().filter(traffic).collect(),
             encrypted: stats.bytes_encrypted,
             decrypted: stats.bytes_decrypted,
+            integrity: machine.config().integrity.then_some([stats.mac_mismatches, stats.poison_consumed]),
             peak_kib: peak_kib("self"),
             dram_bytes: machine.cpu.mem.dram().allocated_bytes(),
             unknown: unknown.to_vec(),
@@ -106,6 +109,10 @@ impl fmt::Display for Summary {
             writeln!(f, "  resets         {}", self.resets)?;
         }
         writeln!(f, "  {CIPHERED:<14} {}{ENCRYPTED} {} decrypted", grouped(self.encrypted), grouped(self.decrypted))?;
+        if let Some([mismatches, consumed]) = self.integrity {
+            let (mismatches, consumed) = (grouped(mismatches), grouped(consumed));
+            writeln!(f, "  integrity      {mismatches} wrong MACs, {consumed} uses of poison")?;
+        }
         if let Some(kib) = self.peak_kib {
             writeln!(
                 f,

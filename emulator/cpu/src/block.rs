@@ -261,7 +261,7 @@ impl BlockCache {
         if self.pages.len() <= at {
             self.pages.resize_with(at + 1, || None);
         }
-        for line in bits(lines & frame.resident()) {
+        for line in bits(lines & frame.intact()) {
             let bytes = frame.line_bytes(line);
             // What was decoded from the line while it held other bytes must not be entered with the new block's mark.
             self.check_line(frame, line, &bytes);

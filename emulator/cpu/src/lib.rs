@@ -13,6 +13,7 @@ pub mod clock;
 mod dma;
 pub mod exec;
 pub mod lazy;
+pub mod machine_check;
 pub mod mmu;
 pub mod mode;
 mod observe;

@@ -75,6 +75,7 @@ impl Cpu {
             breakpoint_armed: true,
             traps: Default::default(),
             last_exception: None,
+            machine_check_shutdown: false,
             trace: None,
             fault: None,
             leave_block: false,
@@ -115,6 +116,7 @@ impl Cpu {
         self.pdpte = [0; 4];
         self.cpl = 0;
         self.activity = Activity::Running;
+        self.machine_check_shutdown = false;
         self.interrupt_shadow = false;
         self.nmi_blocked = false;
         self.gdtr = TableRegister { base: 0, limit: 0xFFFF };

@@ -9,6 +9,7 @@
 
 use crate::block::{Block, ModeKey};
 use crate::exec::int::fault_exit;
+use crate::machine_check::Use;
 use crate::mmu::tlb::{Side, Translation};
 use crate::op::{At, BlockHeader};
 use crate::operand::canonical;
@@ -38,6 +39,8 @@ pub enum Stop {
     Hazard,
     /// The next instruction is at an address of [`Cpu::set_traps`].
     Trap,
+    /// The next instruction, which has been fetched, is at a physical address of [`Cpu::set_physical_traps`].
+    PhysicalTrap,
     /// An injected fault was met, by the instruction before or by the fetch of the next one.
     Fault,
 }
@@ -142,6 +145,9 @@ impl Cpu {
             {
                 self.fault_to_handler(e)?;
             }
+            if std::mem::take(&mut self.traps.physical_stop) {
+                return Err(Stop::PhysicalTrap);
+            }
             let interruptible = self.event_waits && (self.rflags_system & flags::IF != 0 || !self.nmi_blocked);
             if self.attention || self.budget <= 0 || interruptible || self.breakpoint.is_some() {
                 return Ok(());
@@ -243,7 +249,7 @@ impl Cpu {
                 return false;
             }
         };
-        if self.traps.met {
+        if self.traps.met || self.has_physical_traps() && self.trapped_physically() {
             // The fetch met it: the instruction is yet to come, and what was fetched stays fetched.
             self.interrupt_shadow = shadow;
             return true;
@@ -342,7 +348,7 @@ impl Cpu {
         let Some(frame) = self.mem.frame_lookup(BusAddr(t.bus_page)) else { return Ok(None) };
         let line_after = (linear | 63).wrapping_add(1);
         let repeats_into_next = linear + u64::from(self.repeating) > line_after && line_after & 0xFFF != 0;
-        let evicted = |at: u64| frame.resident() >> (at >> 6 & 63) & 1 == 0;
+        let evicted = |at: u64| frame.intact() >> (at >> 6 & 63) & 1 == 0;
         if !(evicted(linear) || repeats_into_next && evicted(line_after)) {
             return Ok(None);
         }
@@ -355,18 +361,19 @@ impl Cpu {
             end = 128;
         }
         let start = (linear & 63) as usize;
-        if let Ok(translated) = self.translate_code(&code[start..end], linear, budget, None) {
+        let bus = t.bus_page | linear & 0xFFF;
+        if let Ok(translated) = self.translate_code(&code[start..end], linear, bus, budget, None) {
             return Ok(Some(self.scratch_block(frame, translated)));
         }
         let (t, second) = self.fetch_line(line_after)?;
-        self.read_code(&t, second, (line_after & 0xFFF) as usize, &mut code[64..79]);
+        self.read_code(&t, second, (line_after & 0xFFF) as usize, &mut code[64..79])?;
         self.once(frame, &code[start..79], linear, budget).map(Some)
     }
 
     /// The bytes of a fetched line of code, from the cache or as they were when they were decoded.
     fn fetched_bytes(&self, frame: FramePtr, linear: u64) -> Option<[u8; 64]> {
         let line = (linear >> 6 & 63) as u32;
-        if frame.resident() >> line & 1 != 0 {
+        if frame.intact() >> line & 1 != 0 {
             return Some(frame.line_bytes(line));
         }
         self.blocks.line_bytes(frame, line).copied()
@@ -426,12 +433,13 @@ impl Cpu {
         &self,
         bytes: &[u8],
         linear: u64,
+        bus: u64,
         budget: u64,
         frame: Option<FramePtr>,
     ) -> Result<Translated, NeedsMore> {
         let source = |bytes| Source { frame, ..self.source(bytes, linear, budget) };
         if self.has_traps() {
-            let end = self.up_to_trap(linear, bytes.len());
+            let end = self.up_to_trap(linear, bus, bytes.len());
             if end < bytes.len()
                 && let Ok(translated) = translate(&source(&bytes[..end]))
             {
@@ -459,7 +467,7 @@ impl Cpu {
         let offset = (linear & 0xFFF) as usize;
         let mut bytes = [0; 256];
         let n = resident_run(frame, offset, &mut bytes);
-        let translated = match self.translate_code(&bytes[..n], linear, budget, Some(frame)) {
+        let translated = match self.translate_code(&bytes[..n], linear, bus, budget, Some(frame)) {
             Ok(t) => t,
             Err(NeedsMore::Bytes) => {
                 let line_after = (linear | 63) + 1;
@@ -468,13 +476,17 @@ impl Cpu {
                 }
                 let (_, second) = self.fetch_line(line_after)?;
                 let n = resident_run(frame, offset, &mut bytes);
-                match (second, self.translate_code(&bytes[..n], linear, budget, Some(frame))) {
+                match (second, self.translate_code(&bytes[..n], linear, bus, budget, Some(frame))) {
                     (Some(_), Ok(t)) => t,
                     // The second line pushed the first out of the cache: execute from what was fetched.
                     _ => return self.run_straddling(linear, bus, frame, budget),
                 }
             }
         };
+        // No way may lead past the stop.
+        if self.has_physical_traps() && self.is_physical_trap_at(bus) {
+            return Ok(self.scratch_block(frame, translated));
+        }
         // Cut short by the budget: not worth keeping.
         if u64::from(translated.insns) == budget && (translated.insns as usize) < crate::block::MAX_INSNS {
             return Ok(self.scratch_block(frame, translated));
@@ -539,7 +551,7 @@ impl Cpu {
         frame.read(offset, &mut bytes[..first]);
         let next_page = (linear | 0xFFF).wrapping_add(1);
         let (t, second) = self.fetch_line(next_page)?;
-        self.read_code(&t, second, 0, &mut bytes[first..]);
+        self.read_code(&t, second, 0, &mut bytes[first..])?;
         self.once(frame, &bytes, linear, budget.min(1))
     }
 
@@ -559,6 +571,7 @@ impl Cpu {
             self.mem.read(BusAddr(bus + split as u64), mem::MemType::Wb, no_fill, &mut bytes[split..]);
         }
         self.settle();
+        self.check_poison(Use::Instruction)?;
         self.once(frame, &bytes, linear, budget.min(1))
     }
 
@@ -566,22 +579,29 @@ impl Cpu {
     fn run_once(&mut self, linear: u64, t: &Translation, budget: u64) -> Result<&'static BlockHeader, Exception> {
         let mut bytes = [0; 15];
         let room = (4096 - (linear & 0xFFF) as usize).min(15);
-        self.read_code(t, None, (linear & 0xFFF) as usize, &mut bytes[..room]);
+        self.read_code(t, None, (linear & 0xFFF) as usize, &mut bytes[..room])?;
         if room < 15 {
             // Only if the instruction needs it may the next page be fetched.
             let source = self.source(&bytes[..room], linear, 1);
             if translate(&source).is_err() {
                 let (t, frame) = self.fetch_line((linear | 0xFFF).wrapping_add(1))?;
-                self.read_code(&t, frame, 0, &mut bytes[room..]);
+                self.read_code(&t, frame, 0, &mut bytes[room..])?;
             }
         }
         self.once(FramePtr::empty(), &bytes, linear, budget.min(1))
     }
 
     /// Copies code bytes of one page from a resident line or through the uncached path.
-    fn read_code(&mut self, t: &Translation, frame: Option<FramePtr>, offset: usize, out: &mut [u8]) {
+    fn read_code(
+        &mut self,
+        t: &Translation,
+        frame: Option<FramePtr>,
+        offset: usize,
+        out: &mut [u8],
+    ) -> Result<(), Exception> {
         if let Some(frame) = frame {
-            return frame.read(offset, out);
+            frame.read(offset, out);
+            return Ok(());
         }
         let mut done = 0;
         while done < out.len() {
@@ -595,6 +615,7 @@ impl Cpu {
                 let no_fill = self.no_fill();
                 self.mem.read(bus, t.ty, no_fill, &mut out[done..done + n]);
                 self.settle();
+                self.check_poison(Use::Instruction)?;
             } else {
                 let address = self.device_address(bus);
                 let (now, id) = (self.now(), self.id);
@@ -604,6 +625,7 @@ impl Cpu {
             }
             done += n;
         }
+        Ok(())
     }
 
     fn once(
@@ -628,9 +650,9 @@ impl Cpu {
     }
 }
 
-/// Copies the bytes from `offset` to the end of the run of resident lines. Returns their number.
+/// Copies the bytes from `offset` to the end of the run of resident lines, poisoned ones not among them. Returns their number.
 fn resident_run(frame: FramePtr, offset: usize, out: &mut [u8; 256]) -> usize {
-    let resident = frame.resident() >> (offset / 64);
+    let resident = frame.intact() >> (offset / 64);
     let lines = (!resident).trailing_zeros() as usize;
     let end = ((offset / 64 + lines) * 64).min(4096);
     let n = end.saturating_sub(offset).min(out.len());

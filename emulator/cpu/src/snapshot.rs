@@ -56,6 +56,7 @@ pub struct CpuSnapshot {
     tlb: Tlb,
     unknowns: Unknowns,
     last_exception: Option<(Exception, u64)>,
+    machine_check_shutdown: bool,
     supervisor_fetch_non_global: bool,
     told_not_activated: bool,
     fetched: Vec<FetchedLine>,
@@ -135,6 +136,7 @@ impl Cpu {
             sequential,
             repeating,
             last_exception,
+            machine_check_shutdown,
             supervisor_fetch_non_global,
             told_not_activated,
             // Of the configuration, or of the machine.
@@ -201,6 +203,7 @@ impl Cpu {
             tlb: tlb.clone(),
             unknowns: unknowns.clone(),
             last_exception: *last_exception,
+            machine_check_shutdown: *machine_check_shutdown,
             supervisor_fetch_non_global: *supervisor_fetch_non_global,
             told_not_activated: *told_not_activated,
             fetched,
@@ -243,6 +246,7 @@ impl Cpu {
             tlb,
             unknowns,
             last_exception,
+            machine_check_shutdown,
             supervisor_fetch_non_global,
             told_not_activated,
             fetched,
@@ -263,12 +267,14 @@ impl Cpu {
         self.tlb.clone_from(tlb);
         self.unknowns.restore(unknowns);
         self.last_exception = *last_exception;
+        self.machine_check_shutdown = *machine_check_shutdown;
         self.supervisor_fetch_non_global = *supervisor_fetch_non_global;
         self.told_not_activated = *told_not_activated;
         (self.fault, self.followed, self.resume) = (None, None, None);
         (self.leave_block, self.code_modified) = (false, false);
         (self.attention, self.breakpoint_armed) = (true, true);
         (self.traps.passed, self.traps.met) = (false, false);
+        (self.traps.physical_passed, self.traps.physical_stop) = (false, false);
         self.set_rflags(*rflags);
         self.update_mode();
         self.update_access_masks();
@@ -295,7 +301,7 @@ impl Cpu {
         let line_after = (linear | 63).wrapping_add(1);
         // A repeated instruction may reach into the next line.
         let lines = [Some(linear), (self.repeating != 0 && line_after & 0xFFF != 0).then_some(line_after)];
-        let evicted = lines.into_iter().flatten().filter(|at| frame.resident() >> (at >> 6 & 63) & 1 == 0);
+        let evicted = lines.into_iter().flatten().filter(|at| frame.intact() >> (at >> 6 & 63) & 1 == 0);
         evicted
             .filter_map(|at| {
                 let bus = BusAddr(frame.bus_page().0 | at & 0xFC0);

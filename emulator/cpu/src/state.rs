@@ -58,6 +58,7 @@ pub struct CoreMsrs {
     pub bios_sign_id: u64,
     pub feature_control: u64,
     pub mcg_status: u64,
+    pub mc0: crate::machine_check::Bank,
     pub xss: u64,
     /// MK_TME_CORE_ACTIVATE: the KeyID bits this core knows of (spec 3.6).
     pub k_core: u8,
@@ -214,6 +215,8 @@ pub struct Cpu {
     pub traps: Traps,
     /// The last exception that was delivered and the RIP it happened at, for reports.
     pub last_exception: Option<(Exception, u64)>,
+    /// The shutdown is one of a machine check that could not be delivered.
+    pub machine_check_shutdown: bool,
     /// Deliveries and TLB flushes, recorded while this is some.
     pub trace: Option<Box<Trace>>,
 

@@ -17,6 +17,8 @@ pub struct Config {
     pub locked_write: LockedWrite,
     /// The TDX option: IA32_TME_ACTIVATE\[39:36\] may be set.
     pub tdx_partition: bool,
+    /// The integrity option (MC-32).
+    pub integrity: bool,
     /// Knob `pconfig_legacy_codes` (MK specification section 4.3).
     pub pconfig_legacy_codes: bool,
     /// Fault knob `core_override` (MC-05): what the processor takes for IA32_TME_ACTIVATE.
@@ -63,6 +65,7 @@ impl Default for Config {
             features: None,
             locked_write: LockedWrite::Gp,
             tdx_partition: false,
+            integrity: false,
             pconfig_legacy_codes: false,
             core_override: None,
             setup: Setup::default(),
@@ -95,6 +98,7 @@ impl Config {
             features: self.features,
             locked_write: self.locked_write,
             tdx_partition: self.tdx_partition,
+            integrity: self.integrity,
             cache_bytes: self.cache_bytes,
             cache_ways: self.cache_ways,
             wb_order: self.wb_order,

@@ -164,6 +164,13 @@ const KNOBS: &[Knob] = &[
         show: |c| Some(c.tdx_partition.to_string()),
     },
     Knob {
+        name: "integrity",
+        about: "algorithms with a MAC for every line exist (docs/integrity.md)",
+        accepted: SWITCH,
+        set: |c, v| v.switch().map(|on| c.integrity = on),
+        show: |c| Some(c.integrity.to_string()),
+    },
+    Knob {
         name: "pconfig_latency",
         about: "instructions for which the key table stays locked after PCONFIG (MC-23)",
         accepted: "0 to 18446744073709551615",
@@ -290,13 +297,10 @@ const KNOBS: &[Knob] = &[
 const HOST_KNOBS: [&str; 3] = ["fast_path", "links", "bulk_strings"];
 
 /// Parameters of the hardware specification's Appendix A that no machine has yet, and why.
-const ABSENT: [(&str, &str); 2] = [
-    (
-        "haw_reduced",
-        "it shortens the host address width in the DMAR table (MC-29), and there is neither IOMMU nor DMAR table",
-    ),
-    ("integrity", "memory integrity (MC-32) is not modelled: no part here enumerates algorithms with a MAC"),
-];
+const ABSENT: [(&str, &str); 1] = [(
+    "haw_reduced",
+    "it shortens the host address width in the DMAR table (MC-29), and there is neither IOMMU nor DMAR table",
+)];
 
 /// `locked_write`, as it is written.
 pub const LOCKED_WRITES: [(&str, LockedWrite); 2] = [("gp", LockedWrite::Gp), ("ignore", LockedWrite::Ignore)];
@@ -447,6 +451,7 @@ mod tests {
             locked_write = 'ignore'
             pconfig_legacy_codes = true
             tdx_partition = true
+            integrity = true
             pconfig_latency = 1_000
             busy_rate = 0.25
             entropy_fail_rate = 1
@@ -480,7 +485,7 @@ mod tests {
         let knobs = config.knobs;
         assert_eq!((knobs.pconfig_latency, knobs.busy_rate.ppm()), (1_000, 250_000));
         assert_eq!(knobs.entropy_fail_rate, Rate::ALWAYS);
-        assert!(config.pconfig_legacy_codes && config.tdx_partition && config.dma_device);
+        assert!(config.pconfig_legacy_codes && config.tdx_partition && config.integrity && config.dma_device);
         assert!(!config.fast && !config.links && !config.bulk_strings);
         assert!(KNOBS.iter().all(|knob| text.contains(&format!(" {} =", knob.name))), "all knobs are in this test");
         assert_eq!(parsed(&config.to_file()).unwrap(), config);
@@ -512,9 +517,12 @@ mod tests {
 
     #[test]
     fn parameters_that_no_machine_has_say_why() {
-        for (name, why) in [("haw_reduced", "no"), ("integrity", "not modelled")] {
+        for (name, _) in ABSENT {
             let message = parsed(&format!("seed = 1\n{name} = true\n")).unwrap_err();
-            assert!(message.starts_with(&format!("line 2: {name}: ")) && message.contains(why), "{message}");
+            assert!(
+                message.starts_with(&format!("line 2: {name}: ")) && message.contains("neither IOMMU"),
+                "{message}"
+            );
             assert!(KNOBS.iter().all(|knob| knob.name != name));
         }
     }

@@ -109,6 +109,11 @@ impl Machine {
         ] {
             h.u64(v);
         }
+        if self.cpu.mem.has_integrity() {
+            for v in [m.mc0.status, m.mc0.addr, m.mc0.misc] {
+                h.u64(v);
+            }
+        }
         for v in m.mtrr.phys_base.iter().chain(&m.mtrr.phys_mask).chain(&m.mtrr.fixed) {
             h.u64(*v);
         }

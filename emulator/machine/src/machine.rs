@@ -9,7 +9,7 @@ use cpu::exec::system::cpuid::CpuModel;
 use cpu::run::Stop;
 use cpu::state::{Activity, Shortcuts};
 use devices::Chipset;
-use firmware::{Bios, BootInfo, Images, LoadError, MemoryMap, SetupError};
+use firmware::{Bios, BootInfo, Images, LoadError, MemoryMap, Setup, SetupError};
 use mem::bus_trace::{Ciphertext, Header};
 use mem::{Event, Memory};
 use std::cell::RefMut;
@@ -77,7 +77,7 @@ impl Machine {
 
     /// Runs the firmware stage up to the point where an image can be loaded.
     pub fn power_on(&mut self) -> Result<Bios, SetupError> {
-        let setup = self.config.setup.clone();
+        let setup = Setup { integrity: self.config.integrity, ..self.config.setup.clone() };
         let map = self.map;
         firmware::power_on(&mut FirmwareCpu(&mut self.cpu), &setup, &map)
     }
@@ -136,6 +136,18 @@ impl Machine {
         self.cpu.mem.trace_bus(out, header)
     }
 
+    /// What integrity has found since the machine was built or restored: how many wrong MACs and uses of poison, and the
+    /// first of each. Nothing without the option.
+    pub fn integrity_detections(&self) -> mem::Detections {
+        self.cpu.mem.detections()
+    }
+
+    /// True when [`Exit::TripleFault`] was the shutdown of a machine check that could not be delivered: CR4.MCE was 0, or one
+    /// was in progress.
+    pub fn machine_check_shutdown(&self) -> bool {
+        self.cpu.machine_check_shutdown
+    }
+
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -174,7 +186,8 @@ impl Machine {
                 self.cpu.run(until)
             };
             match stop {
-                Stop::Trap => self.inject_at_trap(),
+                Stop::Trap => self.inject_at_trap(false),
+                Stop::PhysicalTrap => self.inject_at_trap(true),
                 Stop::Fault => self.inject_reports(),
                 Stop::Icount if self.cpu.icount() < until => {}
                 stop => match (stop, self.board.take_marker()) {
@@ -192,7 +205,7 @@ impl Machine {
 
     fn exit(&mut self, stop: Stop) -> Exit {
         match stop {
-            Stop::Icount | Stop::Trap | Stop::Fault => Exit::Icount,
+            Stop::Icount | Stop::Trap | Stop::PhysicalTrap | Stop::Fault => Exit::Icount,
             Stop::Breakpoint => Exit::Breakpoint,
             Stop::Hazard => Exit::Hazard,
             Stop::TripleFault => {

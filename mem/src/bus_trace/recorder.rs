@@ -74,6 +74,9 @@ impl Memory {
         if let Some(recorder) = &mut self.controller.bus {
             recorder.now = now;
         }
+        if let Some(injector) = &mut self.controller.injector {
+            injector.now = now.icount;
+        }
     }
 
     /// Why the trace cannot be written any more, if so.
@@ -107,7 +110,7 @@ impl Memory {
     /// The host looks at memory as a device would ([`dma_read`](Self::dma_read)): not a transfer of the machine.
     pub fn probe(&mut self, address: BusAddr, buf: &mut [u8]) {
         let bus = self.controller.bus.take();
-        self.dma_read(address, buf);
+        self.quietly(|mem| mem.dma_read(address, buf));
         self.controller.bus = bus;
     }
 }

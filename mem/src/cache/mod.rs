@@ -162,7 +162,7 @@ impl Cache {
     pub(crate) fn set_code(&mut self, frame: FramePtr, line: u32) {
         let bit = line_bit(line);
         frame.0.code.set(frame.code() | bit);
-        if frame.resident() & bit != 0 {
+        if frame.intact() & bit != 0 {
             frame.0.exec_ok.set(frame.exec_ok() | bit & frame.0.allow_x.get());
             self.pool.refresh(frame.0.page_index.get(), line);
         }

@@ -3,7 +3,7 @@
 //! Frames are host-side only. Which frame a page gets, and when it loses it, cannot be seen by the guest.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::snapshot::Changes;
 use crate::addr::{BusAddr, LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES};
@@ -37,6 +37,9 @@ pub(crate) struct FramePool {
     pub(super) fast: bool,
     /// The pages that may differ from the last snapshot; `None` before the first one.
     pub(super) changes: Option<Changes>,
+    /// Of poisoned lines, by full PA, the bytes that were stored since they came, one bit each; none yet for those that are
+    /// not here.
+    pub(super) overwritten: BTreeMap<u64, u64>,
     /// What frames start with: no line is allowed until the sanitizer says so, or every line while it is off.
     allow: u64,
 }
@@ -56,6 +59,7 @@ impl FramePool {
             recycled: 0,
             fast,
             changes: None,
+            overwritten: BTreeMap::new(),
             allow: !0,
         }
     }
@@ -199,7 +203,7 @@ impl FramePool {
         if frame.dirty() & line_bit(line) == 0 {
             return;
         }
-        controller.put_line(place_of(frame, line), &frame.0.line(line));
+        controller.put_line(place_of(frame, line), &frame.0.line(line), frame.is_poisoned(line));
         self.note_clean(frame, line);
     }
 
@@ -215,6 +219,7 @@ impl FramePool {
         self.note_change(frame);
         let bit = line_bit(line);
         self.park(frame, bit);
+        self.cleanse(frame, bit);
         for bits in [&frame.0.resident, &frame.0.dirty, &frame.0.fast_r, &frame.0.fast_w] {
             bits.set(bits.get() & !bit);
         }
@@ -229,11 +234,34 @@ impl FramePool {
     pub(crate) fn forget_page(&mut self, frame: FramePtr) {
         self.note_change(frame);
         self.park(frame, !0);
+        self.cleanse(frame, !0);
         let bits = frame.0;
         for bits in [&bits.resident, &bits.dirty, &bits.fast_r, &bits.fast_w] {
             bits.set(0);
         }
         self.note_empty(frame);
+    }
+
+    /// Notes that bytes of a poisoned line were stored. Once all were, it is poisoned no more.
+    pub(crate) fn note_overwritten(&mut self, frame: FramePtr, line: u32, offset: usize, len: usize) {
+        let bytes = if len >= LINE_BYTES { !0 } else { ((1 << len) - 1) << (offset % LINE_BYTES) };
+        let stored = self.overwritten.entry(line_address(frame, line).0).or_default();
+        *stored |= bytes;
+        if *stored == !0 {
+            self.cleanse(frame, line_bit(line));
+            self.refresh(frame.0.page_index.get(), line);
+        }
+    }
+
+    /// Lines are not poisoned any more: overwritten, or no longer here.
+    pub(super) fn cleanse(&mut self, frame: FramePtr, lines: u64) {
+        let lines = frame.0.poison.get() & lines;
+        if lines != 0 {
+            frame.0.poison.set(frame.0.poison.get() & !lines);
+            for line in super::bits(lines) {
+                self.overwritten.remove(&line_address(frame, line).0);
+            }
+        }
     }
 
     /// Takes lines out of `exec_ok`.
@@ -353,7 +381,8 @@ pub(crate) fn line_bit(line: u32) -> u64 {
 #[inline(always)]
 fn set_fast(frame: FramePtr, bit: u64, alone: bool) {
     let frame = frame.0;
-    let readable = if alone { frame.resident.get() & frame.allow_r.get() & bit } else { 0 };
+    let intact = frame.resident.get() & !frame.poison.get();
+    let readable = if alone { intact & frame.allow_r.get() & bit } else { 0 };
     let writable =
         if frame.saved.get() { 0 } else { readable & frame.allow_w.get() & frame.dirty.get() & !frame.code.get() };
     frame.fast_r.set(frame.fast_r.get() & !bit | readable);

@@ -32,17 +32,41 @@ pub(crate) struct FrameImage {
     pub(crate) dirty: u64,
     /// Those that are resident, ascending.
     pub(crate) lines: Box<[PlainLine]>,
+    pub(crate) poison: Poison,
     hash: OnceLock<u128>,
 }
 
+/// The poisoned lines of a frame.
+#[derive(Default)]
+pub(crate) struct Poison {
+    pub(crate) lines: u64,
+    /// Of each of them, ascending, the bytes that were stored since it came.
+    pub(crate) overwritten: Box<[u64]>,
+}
+
+impl Poison {
+    fn of(frame: FramePtr, pool: &FramePool) -> Self {
+        let lines = frame.0.poison.get();
+        let stored = |line| pool.overwritten.get(&line_address(frame, line).0).copied().unwrap_or(0);
+        Self { lines, overwritten: bits(lines).map(stored).collect() }
+    }
+}
+
 impl FrameImage {
-    pub(crate) fn new(bus_page: BusAddr, page: u32, resident: u64, dirty: u64, lines: Box<[PlainLine]>) -> Self {
-        Self { bus_page, page, resident, dirty, lines, hash: OnceLock::new() }
+    pub(crate) fn new(
+        bus_page: BusAddr,
+        page: u32,
+        [resident, dirty]: [u64; 2],
+        lines: Box<[PlainLine]>,
+        poison: Poison,
+    ) -> Self {
+        Self { bus_page, page, resident, dirty, lines, poison, hash: OnceLock::new() }
     }
 
-    fn of(frame: FramePtr) -> Self {
+    fn of(frame: FramePtr, pool: &FramePool) -> Self {
         let lines = bits(frame.resident()).map(|line| frame.0.line(line)).collect();
-        Self::new(frame.bus_page(), frame.0.page_index.get(), frame.resident(), frame.dirty(), lines)
+        let state = [frame.resident(), frame.dirty()];
+        Self::new(frame.bus_page(), frame.0.page_index.get(), state, lines, Poison::of(frame, pool))
     }
 
     /// A line, if it is resident.
@@ -58,11 +82,20 @@ impl FrameImage {
 
     /// What the lines add to the state hash.
     fn hash(&self) -> u128 {
-        *self.hash.get_or_init(|| hash_lines(self.bus_page, self.resident, self.dirty, self.lines.iter().copied()))
+        *self.hash.get_or_init(|| {
+            let lines = self.lines.iter().copied();
+            hash_lines(self.bus_page, self.resident, self.dirty, lines, &self.poison)
+        })
     }
 }
 
-fn hash_lines(bus_page: BusAddr, resident: u64, dirty: u64, lines: impl Iterator<Item = PlainLine>) -> u128 {
+fn hash_lines(
+    bus_page: BusAddr,
+    resident: u64,
+    dirty: u64,
+    lines: impl Iterator<Item = PlainLine>,
+    poison: &Poison,
+) -> u128 {
     const HEAD: usize = 24;
     if resident == 0 {
         return 0;
@@ -76,12 +109,19 @@ fn hash_lines(bus_page: BusAddr, resident: u64, dirty: u64, lines: impl Iterator
         to.copy_from_slice(&line.0);
         end += LINE_BYTES;
     }
-    xxh3_128(&bytes[..end])
+    if poison.lines == 0 {
+        return xxh3_128(&bytes[..end]);
+    }
+    let mut bytes = bytes[..end].to_vec();
+    for value in std::iter::once(&poison.lines).chain(&poison.overwritten) {
+        bytes.extend(value.to_le_bytes());
+    }
+    xxh3_128(&bytes)
 }
 
-fn hash_frame(frame: FramePtr) -> u128 {
+fn hash_frame(frame: FramePtr, pool: &FramePool) -> u128 {
     let lines = bits(frame.resident()).map(|line| frame.0.line(line));
-    hash_lines(frame.bus_page(), frame.resident(), frame.dirty(), lines)
+    hash_lines(frame.bus_page(), frame.resident(), frame.dirty(), lines, &Poison::of(frame, pool))
 }
 
 /// The lines of the sets of a group, by full PA.
@@ -304,7 +344,7 @@ impl FramePool {
             old.next_if(|image| image.bus_page == bus_page);
             let Some(frame) = self.find(page, bus_page) else { continue };
             if frame.resident() != 0 {
-                new.push(Arc::new(FrameImage::of(frame)));
+                new.push(Arc::new(FrameImage::of(frame, self)));
             }
             frame.0.saved.set(true);
             frame.0.fast_w.set(0);
@@ -328,6 +368,7 @@ impl FramePool {
         for &(bus_page, page) in &pages {
             if let Some(frame) = self.find(page, bus_page) {
                 self.park(frame, !0);
+                self.cleanse(frame, !0);
                 let b = frame.0;
                 for bits in [&b.fast_r, &b.fast_w, &b.resident, &b.dirty] {
                     bits.set(0);
@@ -346,6 +387,10 @@ impl FramePool {
             }
             frame.0.resident.set(image.resident);
             frame.0.dirty.set(image.dirty);
+            frame.0.poison.set(image.poison.lines);
+            for (line, stored) in bits(image.poison.lines).zip(&image.poison.overwritten) {
+                self.overwritten.insert(line_address(frame, line).0, *stored);
+            }
             frame.0.saved.set(true);
             if list {
                 self.note_holder(frame);
@@ -369,7 +414,7 @@ impl FramePool {
         });
         for frame in self.aliases(page) {
             let b = frame.0;
-            b.fast_r.set(b.resident.get() & b.allow_r.get() & once & !twice);
+            b.fast_r.set(frame.intact() & b.allow_r.get() & once & !twice);
             let writable = b.fast_r.get() & b.allow_w.get() & b.dirty.get() & !b.code.get();
             b.fast_w.set(if b.saved.get() { 0 } else { writable });
         }
@@ -377,11 +422,11 @@ impl FramePool {
 
     fn hash(&self) -> u128 {
         let Some(changes) = &self.changes else {
-            return self.frames.iter().fold(0, |sum, frame| sum.wrapping_add(hash_frame(*frame)));
+            return self.frames.iter().fold(0, |sum, frame| sum.wrapping_add(hash_frame(*frame, self)));
         };
         changes.pages().into_iter().fold(changes.since.hash(), |sum, (bus_page, page)| {
             let before = changes.since.image(bus_page).map_or(0, FrameImage::hash);
-            let now = self.find(page, bus_page).map_or(0, hash_frame);
+            let now = self.find(page, bus_page).map_or(0, |frame| hash_frame(frame, self));
             sum.wrapping_sub(before).wrapping_add(now)
         })
     }

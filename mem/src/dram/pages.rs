@@ -6,6 +6,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::CipherLine;
 use crate::addr::{LINE_BYTES, LINES_PER_PAGE, PAGE_BYTES};
+use crate::integrity::LineMetadata;
 
 /// Pages of a group: a snapshot copies one pointer for each group that it leaves as it was.
 const GROUP_PAGES: usize = 512;
@@ -13,13 +14,20 @@ const GROUP_PAGES: usize = 512;
 /// A page.
 pub(crate) struct CellPage {
     pub(crate) lines: [CipherLine; LINES_PER_PAGE],
+    /// Bits of each line's [`LineMetadata`]; `None` for zeros.
+    pub(crate) metadata: Option<Box<Metadata>>,
     /// Hash of the bytes; `None` for zeros.
     hash: OnceLock<Option<u128>>,
 }
 
+/// [`LineMetadata::to_bits`] of the lines of a page.
+pub(crate) type Metadata = [u32; LINES_PER_PAGE];
+const METADATA_BYTES: usize = 4 * LINES_PER_PAGE;
+
 impl CellPage {
-    pub(crate) fn new(lines: [CipherLine; LINES_PER_PAGE]) -> Self {
-        Self { lines, hash: OnceLock::new() }
+    pub(crate) fn new(lines: [CipherLine; LINES_PER_PAGE], metadata: Option<Box<Metadata>>) -> Self {
+        let metadata = metadata.filter(|metadata| metadata.iter().any(|bits| *bits != 0));
+        Self { lines, metadata, hash: OnceLock::new() }
     }
 
     /// The bytes.
@@ -32,9 +40,14 @@ impl CellPage {
     }
 
     /// A page of bytes.
-    pub(crate) fn from_bytes(bytes: &[u8; PAGE_BYTES]) -> Self {
+    pub(crate) fn from_bytes(bytes: &[u8; PAGE_BYTES], metadata: Option<Box<Metadata>>) -> Self {
         let (lines, _) = bytes.as_chunks::<LINE_BYTES>();
-        Self::new(std::array::from_fn(|at| CipherLine(lines[at])))
+        Self::new(std::array::from_fn(|at| CipherLine(lines[at])), metadata)
+    }
+
+    /// Metadata of line `line`.
+    pub(crate) fn metadata(&self, line: usize) -> LineMetadata {
+        self.metadata.as_ref().map_or_else(LineMetadata::default, |all| LineMetadata::from_bits(all[line]))
     }
 
     /// What page `number` with these bytes adds to the state hash. Zeros add nothing, so that "never written" and "written
@@ -42,7 +55,17 @@ impl CellPage {
     pub(crate) fn hash(&self, number: u32) -> u128 {
         let hash = *self.hash.get_or_init(|| {
             let written = self.lines.iter().any(|line| *line != CipherLine::ZERO);
-            written.then(|| xxh3_128(&self.to_bytes()))
+            match &self.metadata {
+                None => written.then(|| xxh3_128(&self.to_bytes())),
+                Some(metadata) => {
+                    let mut bytes = [0; PAGE_BYTES + METADATA_BYTES];
+                    bytes[..PAGE_BYTES].copy_from_slice(&self.to_bytes());
+                    for (to, bits) in bytes[PAGE_BYTES..].chunks_exact_mut(4).zip(&**metadata) {
+                        to.copy_from_slice(&bits.to_le_bytes());
+                    }
+                    Some(xxh3_128(&bytes))
+                }
+            }
         });
         hash.map_or(0, |hash| {
             let mut placed = [0; 20];

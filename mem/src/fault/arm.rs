@@ -3,12 +3,13 @@
 use super::disturb::{Accessed, Disturbance, Effect, LateWriteBack, Occasion, Report, Reported};
 use super::inject::{Injector, LineEvent};
 use crate::CipherLine;
-use crate::addr::{BusAddr, KeyId, LINE_BYTES, LineAddr, PAGE_BYTES};
+use crate::addr::{BusAddr, KeyId, LINE_BYTES, LINES_PER_PAGE, LineAddr};
 use crate::controller::{Controller, Place};
 use crate::event::Event;
 use crate::frame::FramePtr;
+use crate::integrity::MAC_BITS;
 use crate::memory::Memory;
-use crate::rate::below;
+use crate::rate::Rate;
 use crate::tme::{EntropyStep, EntropyStream, injection_generator};
 
 impl Controller {
@@ -49,9 +50,9 @@ impl Controller {
         match effect {
             Effect::Report => self.report(number, Reported::Triggered, keyid),
             Effect::Capture { line } => {
-                let cells = self.dram.read_raw(line);
+                let (cells, metadata) = (self.dram.read_raw(line), self.dram.metadata_raw(line));
                 if let Some(injector) = &mut self.injector {
-                    injector.captured.push((number, cells));
+                    injector.captured.push((number, cells, metadata));
                 }
             }
             Effect::Disturb { disturbance, times } => {
@@ -69,19 +70,32 @@ impl Controller {
                 self.change_cells(*line, |cells| bits.force(&mut cells.0, *value))
             }
             Disturbance::Replay { line } => {
-                let of = |injector: &Injector| injector.captured.iter().rfind(|(of, _)| *of == number).copied();
+                let of = |injector: &Injector| injector.captured.iter().rfind(|(of, ..)| *of == number).copied();
                 match self.injector.as_deref().and_then(of) {
-                    Some((_, old)) => self.change_cells(*line, |cells| *cells = old),
+                    Some((_, old, metadata)) => {
+                        self.dram.set_metadata_raw(*line, metadata);
+                        self.change_cells(*line, |cells| *cells = old)
+                    }
                     None => false,
                 }
             }
             Disturbance::Splice { line, from, block } => {
                 let source = self.dram.read_raw(*from);
+                if block.is_none() {
+                    // The metadata is in the same chips.
+                    let metadata = self.dram.metadata_raw(*from);
+                    self.dram.set_metadata_raw(*line, metadata);
+                }
                 let range = block.map_or(0..LINE_BYTES, |block| {
                     let at = usize::from(block & 3) * 16;
                     at..at + 16
                 });
                 self.change_cells(*line, |cells| cells.0[range.clone()].copy_from_slice(&source.0[range]))
+            }
+            Disturbance::Mac { line, bits } => {
+                let mut metadata = self.dram.metadata_raw(*line);
+                metadata.mac ^= bits.iter().filter(|bit| *bit < MAC_BITS).fold(0, |mask, bit| mask | 1 << bit);
+                self.integrity.is_some() && self.dram.set_metadata_raw(*line, metadata)
             }
             Disturbance::Decay { rate } => self.decay(number, *rate),
             &Disturbance::Key { package, keyid, field, bit } => {
@@ -111,6 +125,7 @@ impl Controller {
             // These say for themselves when they have an effect.
             Disturbance::Intermittent { .. }
             | Disturbance::Bus { .. }
+            | Disturbance::Rowhammer(_)
             | Disturbance::WriteBack { .. }
             | Disturbance::Flush { .. } => false,
         };
@@ -137,35 +152,37 @@ impl Controller {
         true
     }
 
-    /// Every bit of every page that exists, with one probability. Gaps between flipped bits are drawn, not bits.
-    fn decay(&mut self, number: usize, rate: crate::rate::Rate) -> bool {
-        const SCALE: u64 = 1 << 32;
-        const MILLION: f64 = 1e6;
+    /// Every bit of every page that exists, with one probability, and after them those of the MACs. Gaps between flipped bits
+    /// are drawn, not bits.
+    fn decay(&mut self, number: usize, rate: Rate) -> bool {
         let seed = self.injector.as_ref().map_or(0, |injector| injector.seed());
         let mut rng = injection_generator(seed, number);
-        let probability = f64::from(rate.ppm()) / MILLION;
-        if probability <= 0.0 {
+        if rate == Rate::NEVER {
             return false;
         }
-        let bits = (self.map.pages() * PAGE_BYTES * 8) as u64;
-        let mut gap = || {
-            if probability >= 1.0 {
-                return 0;
+        let lines = (self.map.pages() * LINES_PER_PAGE) as u64;
+        let mut each = |bits: u64, flip: &mut dyn FnMut(u32, u32, u64)| {
+            let mut at = rate.gap(&mut rng);
+            while at < lines * bits {
+                let (line, bit) = (at / bits, at % bits);
+                let (page, line) = (line / LINES_PER_PAGE as u64, line % LINES_PER_PAGE as u64);
+                if self.dram.exists(page as u32) {
+                    flip(page as u32, line as u32, bit);
+                }
+                at = at.saturating_add(1).saturating_add(rate.gap(&mut rng));
             }
-            // Inversion of the geometric distribution.
-            let u = (below(&mut rng, SCALE) + 1) as f64 / SCALE as f64;
-            (u.ln() / (1.0 - probability).ln()) as u64
         };
-        let mut at = gap();
-        while at < bits {
-            let page = (at / (PAGE_BYTES as u64 * 8)) as u32;
-            if self.dram.exists(page) {
-                let line = (at / (LINE_BYTES as u64 * 8) % 64) as u32;
-                let mut cells = self.dram.read(page, line);
-                cells.0[(at / 8) as usize % LINE_BYTES] ^= 1 << (at % 8);
-                self.dram.write(page, line, &cells);
-            }
-            at = at.saturating_add(1).saturating_add(gap());
+        each(LINE_BYTES as u64 * 8, &mut |page, line, bit| {
+            let mut cells = self.dram.read(page, line);
+            cells.0[(bit / 8) as usize] ^= 1 << (bit % 8);
+            self.dram.write(page, line, &cells);
+        });
+        if self.integrity.is_some() {
+            each(u64::from(MAC_BITS), &mut |page, line, bit| {
+                let mut metadata = self.dram.metadata(page, line);
+                metadata.mac ^= 1 << bit;
+                self.dram.set_metadata(page, line, metadata);
+            });
         }
         true
     }
@@ -173,6 +190,7 @@ impl Controller {
     /// What arrives of cells that were read for `place`.
     #[cold]
     pub(crate) fn arrive(&mut self, place: Place, page: u32, line: u32) -> CipherLine {
+        self.hammer(page, line);
         let mut cells = self.dram.read(page, line);
         let ((at, keyid), cells_of) = (self.line_and_keyid(place), self.cells_of(page, line));
         if let Some(injector) = &mut self.injector {
@@ -191,6 +209,31 @@ impl Controller {
             injector.stick(cells_of, &mut cells);
         }
         self.dram.write(page, line, &cells);
+        self.hammer(page, line);
+    }
+
+    /// Cells are accessed: their row may disturb its neighbours.
+    fn hammer(&mut self, page: u32, line: u32) {
+        let lines = (self.map.pages() * LINES_PER_PAGE) as u64;
+        let number_of = u64::from(page) * LINES_PER_PAGE as u64 + u64::from(line);
+        let Some(injector) = &mut self.injector else { return };
+        for (number, bits) in injector.hammer(number_of, lines) {
+            let mut flipped = false;
+            for bit in bits {
+                let (line, bit) = (bit / (LINE_BYTES as u64 * 8), bit % (LINE_BYTES as u64 * 8));
+                let (page, line) = ((line / LINES_PER_PAGE as u64) as u32, (line % LINES_PER_PAGE as u64) as u32);
+                // Cells that were never written hold nothing that anybody could miss.
+                if self.dram.exists(page) {
+                    let mut cells = self.dram.read(page, line);
+                    cells.0[(bit / 8) as usize] ^= 1 << (bit % 8);
+                    self.dram.write(page, line, &cells);
+                    flipped = true;
+                }
+            }
+            if flipped {
+                self.report(number, Reported::Effect, None);
+            }
+        }
     }
 
     /// [`leave`](Self::leave) of a write that is no transfer.
@@ -216,7 +259,7 @@ impl Controller {
                 true
             }
             Some(LateWriteBack::Delay(instructions)) => {
-                injector.hold(place, frame.0.line(place.line()), instructions, keyid);
+                injector.hold(place, frame.0.line(place.line()), frame.is_poisoned(place.line()), instructions, keyid);
                 false
             }
         }
@@ -258,6 +301,7 @@ impl Memory {
         self.cache.expose_all(&mut self.controller);
         self.injector_mut();
         self.controller.disturb(number, disturbance, times, None);
+        self.note_observed();
         self.catch_up();
     }
 
@@ -275,6 +319,7 @@ impl Memory {
             injector.end(number);
             self.controller.wires = injector.wires();
         }
+        self.note_observed();
     }
 
     /// True while a KeyID wire is stuck.
@@ -287,10 +332,13 @@ impl Memory {
         self.cache.expose_all(&mut self.controller);
         self.controller.injector = None;
         self.controller.wires = None;
+        self.note_observed();
     }
 
     /// Performs faults of cached lines that were due while a line was transferred.
     pub fn catch_up(&mut self) {
+        // A fault that has to know the time may have begun.
+        self.note_observed();
         let Some(injector) = &mut self.controller.injector else { return };
         for (number, disturbance) in std::mem::take(&mut injector.deferred) {
             if let Disturbance::Cache { line, keyid, bits } = disturbance {
@@ -339,7 +387,7 @@ impl Memory {
         let Some(injector) = &mut self.controller.injector else { return };
         for held in injector.take_held(now) {
             self.controller.stats.count_write_back(self.controller.layout().keyid(held.place.address));
-            self.controller.write_line(held.place, &held.line);
+            self.controller.write_line_with(held.place, &held.line, held.poison);
         }
     }
 

@@ -1,6 +1,8 @@
 //! What can go wrong on the memory side, and when (design D9; MK specification section 9).
 
+use super::hammer::Rowhammer;
 use crate::addr::{BusAddr, KeyId, LINE_BYTES, LineAddr};
+use crate::integrity::LineMetadata;
 use crate::rate::Rate;
 
 use crate::{CipherLine, KeyField};
@@ -84,8 +86,12 @@ pub enum Disturbance {
     Intermittent { line: LineAddr, bits: Bits, rate: Rate },
     /// Bits of the line are flipped on the bus. Each transfer that is hit is one effect.
     Bus { line: LineAddr, bits: Bits, way: Way },
+    /// Bits of the line's MAC change once (MC-32). Numbers from [`crate::MAC_BITS`] on have no effect.
+    Mac { line: LineAddr, bits: Bits },
     /// DRAM loses a part of its charge: each bit of every page ever written is flipped with this probability (section 9.1).
     Decay { rate: Rate },
+    /// Rows that are activated often disturb their neighbours (section 9.5).
+    Rowhammer(Rowhammer),
     /// The cells are replaced by what [`Effect::Capture`] of the same injection took from them (section 9.2).
     Replay { line: LineAddr },
     /// The cells are replaced by those of another line, or one 16-byte block of them (section 9.4).
@@ -122,12 +128,14 @@ impl Disturbance {
             | Self::Stuck { line, .. }
             | Self::Intermittent { line, .. }
             | Self::Bus { line, .. }
+            | Self::Mac { line, .. }
             | Self::Replay { line }
             | Self::Splice { line, .. }
             | Self::WriteBack { line, .. }
             | Self::Flush { line, .. }
             | Self::Cache { line, .. } => Some(*line),
             Self::Decay { .. }
+            | Self::Rowhammer(_)
             | Self::Alias { .. }
             | Self::Tweak { .. }
             | Self::Key { .. }
@@ -146,6 +154,7 @@ impl Disturbance {
             Self::Stuck { .. }
                 | Self::Intermittent { .. }
                 | Self::Bus { .. }
+                | Self::Rowhammer(_)
                 | Self::Alias { .. }
                 | Self::Tweak { .. }
                 | Self::WriteBack { .. }
@@ -161,6 +170,7 @@ impl Disturbance {
             self,
             Self::Intermittent { .. }
                 | Self::Bus { .. }
+                | Self::Rowhammer(_)
                 | Self::WriteBack { .. }
                 | Self::Flush { .. }
                 | Self::Cache { .. }
@@ -248,5 +258,5 @@ pub struct Accessed {
     pub write: bool,
 }
 
-/// Cells taken from a line.
-pub(super) type Captured = (usize, CipherLine);
+/// Cells and metadata taken from a line.
+pub(super) type Captured = (usize, CipherLine, LineMetadata);

@@ -5,6 +5,7 @@ use rand_chacha::ChaCha20Rng;
 use std::hash::{Hash, Hasher};
 
 use super::disturb::{Captured, Disturbance, Effect, LateWriteBack, Moment, Occasion, Report, Reported};
+use super::hammer::Rows;
 use super::{Direction, Transfer};
 use crate::addr::{KeyId, LINE_SHIFT, LINES_PER_PAGE, LineAddr, PAGE_SHIFT};
 use crate::controller::Place;
@@ -34,6 +35,8 @@ pub(crate) struct Active {
     left: Option<u64>,
     effects: u64,
     rng: ChaCha20Rng,
+    /// For [`Disturbance::Rowhammer`].
+    rows: Rows,
 }
 
 /// A write-back that is held back.
@@ -41,6 +44,7 @@ pub(crate) struct Active {
 pub(crate) struct Held {
     pub(crate) place: Place,
     pub(crate) line: PlainLine,
+    pub(crate) poison: bool,
     instructions: u64,
     /// Instruction count, [`UNKNOWN`] until the processor has said when it was held.
     due: u64,
@@ -70,6 +74,10 @@ pub(crate) struct Injector {
     lines: Vec<LineAddr>,
     /// A lasting fault is about every transfer.
     everywhere: bool,
+    /// One of them is Rowhammer, which has to know the time.
+    pub(crate) hammers: bool,
+    /// The instruction count of the transfers that follow, while `hammers`.
+    pub(crate) now: u64,
     /// Pages with awaited accesses, by linear and by physical address: bit `n` for pages whose number is `n` modulo 64.
     linear_pages: u64,
     physical_pages: u64,
@@ -88,6 +96,8 @@ impl Injector {
             stamped: 0,
             lines: Vec::new(),
             everywhere: false,
+            hammers: false,
+            now: 0,
             linear_pages: 0,
             physical_pages: 0,
         }
@@ -108,6 +118,8 @@ impl Injector {
             .active
             .iter()
             .any(|active| matches!(active.disturbance, Disturbance::Alias { .. } | Disturbance::Tweak { .. }));
+        self.hammers = self.active.iter().any(|active| matches!(active.disturbance, Disturbance::Rowhammer(_)));
+        self.everywhere |= self.hammers;
         (self.linear_pages, self.physical_pages) = (0, 0);
         for waiting in &self.waiting {
             match waiting.occasion {
@@ -232,7 +244,7 @@ impl Injector {
 
     pub(crate) fn start(&mut self, number: usize, disturbance: Disturbance, times: Option<u64>) {
         let rng = injection_generator(self.seed, number);
-        self.active.push(Active { number, disturbance, left: times, effects: 0, rng });
+        self.active.push(Active { number, disturbance, left: times, effects: 0, rng, rows: Rows::default() });
         self.index();
     }
 
@@ -263,6 +275,24 @@ impl Injector {
             self.active.retain(|active| active.left != Some(0));
             self.index();
         }
+    }
+
+    /// A line of cells, by its number, is accessed. Returns the bits that flip, by fault, counted from the start of RAM.
+    pub(crate) fn hammer(&mut self, line: u64, lines: u64) -> Vec<(usize, Vec<u64>)> {
+        if !self.hammers {
+            return Vec::new();
+        }
+        let mut flips = Vec::new();
+        for Active { number, disturbance, effects, rng, rows, .. } in &mut self.active {
+            if let Disturbance::Rowhammer(how) = disturbance {
+                let bits = rows.access(how, line, lines, self.now, rng);
+                if !bits.is_empty() {
+                    *effects += 1;
+                    flips.push((*number, bits));
+                }
+            }
+        }
+        flips
     }
 
     /// What arrives at the controller of what the cells of line `cells_of` hold.
@@ -328,8 +358,8 @@ impl Injector {
         found
     }
 
-    pub(crate) fn hold(&mut self, place: Place, line: PlainLine, instructions: u64, keyid: KeyId) {
-        self.held.push(Held { place, line, instructions, due: UNKNOWN });
+    pub(crate) fn hold(&mut self, place: Place, line: PlainLine, poison: bool, instructions: u64, keyid: KeyId) {
+        self.held.push(Held { place, line, poison, instructions, due: UNKNOWN });
         self.report(usize::MAX, Reported::Held { instructions }, Some(keyid));
     }
 
@@ -393,6 +423,9 @@ impl Injector {
         for active in &self.active {
             active.disturbance.hash(&mut adapter);
             (active.number, active.left, active.rng.get_word_pos()).hash(&mut adapter);
+            if matches!(active.disturbance, Disturbance::Rowhammer(_)) {
+                active.rows.hash(&mut adapter);
+            }
         }
         for held in &self.held {
             (held.place.address.0, held.line.0, held.due).hash(&mut adapter);

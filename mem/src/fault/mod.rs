@@ -6,6 +6,7 @@
 
 mod arm;
 pub mod disturb;
+mod hammer;
 pub(crate) mod inject;
 
 /// A number below `end`, or 0, that follows from the seed and an injection's number.
@@ -16,6 +17,8 @@ pub fn injection_number(seed: u64, number: usize, end: u64) -> u64 {
 pub use disturb::{
     Accessed, Bits, Disturbance, Effect, LINE_BITS, LateWriteBack, Moment, Occasion, Report, Reported, Way,
 };
+
+pub use hammer::Rowhammer;
 
 use crate::addr::{KeyId, LINE_SHIFT, LINES_PER_PAGE, LineAddr};
 use crate::hash::StateHasher;

@@ -63,9 +63,10 @@ impl Memory {
         self.observed
     }
 
-    /// After an observer or a bus trace has come or gone.
+    /// After an observer, a bus trace or a fault that has to know the time has come or gone.
     pub(crate) fn note_observed(&mut self) {
-        self.observed = self.observer.is_some() || self.controller.bus.is_some();
+        let hammered = self.controller.injector.as_ref().is_some_and(|injector| injector.hammers);
+        self.observed = self.observer.is_some() || self.controller.bus.is_some() || hammered;
     }
 
     fn set_observer(&mut self, change: impl FnOnce(&mut Observer)) {

@@ -39,6 +39,7 @@ mod stream {
     pub const EVICTION: u64 = 6;
     pub const PREFETCH: u64 = 7;
     pub const INJECTION: u64 = 8;
+    pub const MAC_KEY: u64 = 9;
     pub const INJECTION_SHIFT: u32 = 16;
     pub const PACKAGE_SHIFT: u32 = 8;
 }
@@ -59,6 +60,13 @@ pub(crate) fn write_back_generator(seed: u64) -> ChaCha20Rng {
 /// The generator behind `evict_rate`.
 pub(crate) fn eviction_generator(seed: u64) -> ChaCha20Rng {
     generator(seed, stream::EVICTION)
+}
+
+/// The MAC key of a package (MC-32), which hardware makes when power comes on.
+pub(crate) fn mac_key(seed: u64, package: usize) -> [u8; 32] {
+    let mut key = [0; 32];
+    generator(seed, (package as u64) << stream::PACKAGE_SHIFT | stream::MAC_KEY).fill_bytes(&mut key);
+    key
 }
 
 /// The generator behind `prefetch`.

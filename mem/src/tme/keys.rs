@@ -21,10 +21,42 @@ pub enum KeyField {
     Mode,
 }
 
+/// What PCONFIG's ENC_ALG chooses: a position of IA32_TME_CAPABILITY\[15:0\] (MK specification section 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EncryptionAlgorithm {
+    /// The cipher.
+    pub cipher: Algorithm,
+    /// Lines carry a MAC.
+    pub integrity: bool,
+}
+
+impl EncryptionAlgorithm {
+    /// The algorithm of a position; `None` for those that no manual defines.
+    pub fn from_number(number: u32) -> Option<Self> {
+        let integrity = matches!(number, 1 | 3);
+        let cipher = Algorithm::from_number(number - u32::from(integrity))?;
+        Some(Self { cipher, integrity })
+    }
+
+    /// The position.
+    pub fn number(self) -> u32 {
+        self.cipher.number() + u32::from(self.integrity)
+    }
+}
+
+impl From<Algorithm> for EncryptionAlgorithm {
+    /// Without integrity.
+    fn from(cipher: Algorithm) -> Self {
+        Self { cipher, integrity: false }
+    }
+}
+
 /// A data key and a tweak key, with their schedules expanded once.
 #[derive(Clone)]
 pub struct DataKey {
     algorithm: Algorithm,
+    /// Lines carry a MAC.
+    integrity: bool,
     k1: [u8; KEY_BYTES],
     k2: [u8; KEY_BYTES],
     schedule: XtsKey,
@@ -38,10 +70,24 @@ impl DataKey {
         let keep = |key: &[u8; KEY_BYTES]| std::array::from_fn(|i| if i < used { key[i] } else { 0 });
         let (k1, k2): ([u8; KEY_BYTES], [u8; KEY_BYTES]) = (keep(k1), keep(k2));
         let schedule = XtsKey::new(algorithm, &k1[..used], &k2[..used]);
-        Self { algorithm, k1, k2, schedule }
+        Self { algorithm, integrity: false, k1, k2, schedule }
     }
 
-    /// The algorithm.
+    /// The same key, whose lines carry a MAC or do not.
+    pub fn with_integrity(self, integrity: bool) -> Self {
+        Self { integrity, ..self }
+    }
+
+    /// True when lines carry a MAC.
+    pub fn integrity(&self) -> bool {
+        self.integrity
+    }
+
+    fn number(&self) -> u32 {
+        EncryptionAlgorithm { cipher: self.algorithm, integrity: self.integrity }.number()
+    }
+
+    /// The cipher.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -77,7 +123,7 @@ impl DataKey {
 
     /// What tells one key from another: algorithm, K1, K2. For comparison only.
     pub(crate) fn material(&self) -> [u8; Self::MATERIAL_BYTES] {
-        let mut bytes = [self.algorithm.number() as u8; Self::MATERIAL_BYTES];
+        let mut bytes = [self.number() as u8; Self::MATERIAL_BYTES];
         bytes[1..=KEY_BYTES].copy_from_slice(&self.k1);
         bytes[KEY_BYTES + 1..].copy_from_slice(&self.k2);
         bytes
@@ -93,15 +139,15 @@ impl DataKey {
         let (mut k1, mut k2) = ([0; KEY_BYTES], [0; KEY_BYTES]);
         k1.copy_from_slice(&bytes[1..=KEY_BYTES]);
         k2.copy_from_slice(&bytes[KEY_BYTES + 1..]);
-        let algorithm = Algorithm::from_number(bytes[0].into())?;
+        let EncryptionAlgorithm { cipher: algorithm, integrity } = EncryptionAlgorithm::from_number(bytes[0].into())?;
         let used = algorithm.key_bytes();
         let schedule = XtsKey::new(algorithm, &k1[..used], &k2[..used]);
         // A flip of the algorithm's bit leaves bytes behind that the shorter key does not use.
-        Some(Self { algorithm, k1, k2, schedule })
+        Some(Self { algorithm, integrity, k1, k2, schedule })
     }
 
     pub(crate) fn hash(&self, hasher: &mut StateHasher) {
-        hasher.u64(u64::from(self.algorithm.number()));
+        hasher.u64(u64::from(self.number()));
         hasher.bytes(&self.k1);
         hasher.bytes(&self.k2);
     }
@@ -110,7 +156,10 @@ impl DataKey {
 /// Without the keys: they must not leak into logs.
 impl std::fmt::Debug for DataKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DataKey").field("algorithm", &self.algorithm).finish_non_exhaustive()
+        f.debug_struct("DataKey")
+            .field("algorithm", &self.algorithm)
+            .field("integrity", &self.integrity)
+            .finish_non_exhaustive()
     }
 }
 

@@ -12,8 +12,8 @@ use x86::platform::ResetKind;
 use x86::tme::activate;
 
 pub use entropy::{EntropyStep, EntropyStream};
-pub(crate) use entropy::{eviction_generator, injection_generator, prefetch_generator, write_back_generator};
-pub use keys::{DataKey, KeyField, KeyMode, KeyTable};
+pub(crate) use entropy::{eviction_generator, injection_generator, mac_key, prefetch_generator, write_back_generator};
+pub use keys::{DataKey, EncryptionAlgorithm, KeyField, KeyMode, KeyTable};
 pub use program::ProgramError;
 
 use crate::addr::{AddressLayout, BusAddr, Icount, KeyId};
@@ -208,6 +208,17 @@ impl TmePackage {
             KeyMode::Tme if self.activate & activate::BYPASS != 0 => None,
             KeyMode::Tme => Some(platform_key),
         }
+    }
+
+    /// The key of a transaction whose lines carry a MAC: that of a KeyID programmed with an integrity algorithm (MC-32).
+    pub(crate) fn mac_carrier(&self, address: BusAddr) -> Option<&DataKey> {
+        self.data_key(self.layout.keyid(address)).filter(|key| key.integrity())
+    }
+
+    /// True for a KeyID that TDX has reserved.
+    pub(crate) fn is_private(&self, keyid: KeyId) -> bool {
+        let shared_bits = self.keyid_bits().saturating_sub(self.tdx_reserved_keyid_bits());
+        self.tdx_reserved_keyid_bits() > 0 && keyid.0 >> shared_bits.min(15) != 0
     }
 
     /// RDRAND or RDSEED; `None` when the generator fails (CF = 0).

@@ -1,6 +1,5 @@
 //! The key-programming half of PCONFIG leaf 0 (MK specification section 4.4, steps 17 to 20). The core does the checks.
 
-use crypto::Algorithm;
 use x86::mutant;
 use x86::tme::pconfig;
 
@@ -8,7 +7,7 @@ use super::TmePackage;
 use crate::addr::{Icount, KeyId};
 use crate::event::Event;
 use crate::tme::entropy::EntropyStream;
-use crate::tme::keys::{DataKey, KeyMode};
+use crate::tme::keys::{DataKey, EncryptionAlgorithm, KeyMode};
 
 /// Why PCONFIG returns with ZF = 1. Nothing changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -42,10 +41,11 @@ impl TmePackage {
         &mut self,
         keyid: KeyId,
         command: u8,
-        algorithm: Algorithm,
+        algorithm: impl Into<EncryptionAlgorithm>,
         key1: &[u8; 64],
         key2: &[u8; 64],
     ) -> Result<(), ProgramError> {
+        let algorithm = algorithm.into();
         let result = self.program(keyid, command, algorithm, key1, key2);
         let status = result.map_or_else(ProgramError::code, |()| pconfig::PROG_SUCCESS);
         let algorithm = 1 << algorithm.number();
@@ -57,7 +57,7 @@ impl TmePackage {
         &mut self,
         keyid: KeyId,
         command: u8,
-        algorithm: Algorithm,
+        algorithm: EncryptionAlgorithm,
         key1: &[u8; 64],
         key2: &[u8; 64],
     ) -> Result<(), ProgramError> {
@@ -90,7 +90,8 @@ impl TmePackage {
                 let (key1, key2) = if mutant!(KeysExchanged) { (key2, key1) } else { (key1, key2) };
                 let k1 = std::array::from_fn(|i| field(key1, i) ^ mask[0][i]);
                 let k2 = std::array::from_fn(|i| field(key2, i) ^ mask[1][i]);
-                KeyMode::Encrypt(Box::new(DataKey::new(algorithm, &k1, &k2)))
+                let key = DataKey::new(algorithm.cipher, &k1, &k2);
+                KeyMode::Encrypt(Box::new(key.with_integrity(algorithm.integrity)))
             }
             pconfig::KEYID_CLEAR_KEY if mutant!(ClearKeyKeepsKey) => return Ok(()),
             pconfig::KEYID_CLEAR_KEY => KeyMode::Tme,

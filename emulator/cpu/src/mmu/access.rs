@@ -3,6 +3,7 @@
 use super::tlb::{Side, Translation, prop};
 use super::{Access, FlushKind, Privilege};
 use crate::block::LineCheck;
+use crate::machine_check::Use;
 use crate::operand::canonical;
 use crate::state::{Cpu, slot};
 use mem::{Accessed, BusAddr, Event, FramePtr, MemType, Operation, deny};
@@ -169,7 +170,7 @@ impl Cpu {
             let room = if t.props & prop::RAM != 0 { LINE - at % LINE } else { PAGE - at % PAGE };
             let n = (buf.len() as u64).min(room) as usize;
             let (piece, rest) = buf.split_at_mut(n);
-            self.read_piece(at, &t, privilege, piece);
+            self.read_piece(at, &t, privilege, piece)?;
             buf = rest;
             at = at.wrapping_add(n as u64);
         }
@@ -203,10 +204,17 @@ impl Cpu {
     }
 
     /// Loads within one line of RAM, or from a device.
-    fn read_piece(&mut self, linear: u64, t: &Translation, privilege: Privilege, buf: &mut [u8]) {
+    fn read_piece(
+        &mut self,
+        linear: u64,
+        t: &Translation,
+        privilege: Privilege,
+        buf: &mut [u8],
+    ) -> Result<(), Exception> {
         let bus = BusAddr(t.bus_page | (linear % PAGE));
         if t.props & prop::RAM == 0 {
-            return self.read_device(bus, buf);
+            self.read_device(bus, buf);
+            return Ok(());
         }
         if self.mem.observed() {
             self.observe(bus, buf.len(), t.ty, Operation::Load);
@@ -221,10 +229,11 @@ impl Cpu {
             touched.frame.read((linear % PAGE) as usize, buf);
             self.settle();
             self.install(linear, t, privilege, touched.frame);
-            return;
+            return self.check_poison(Use::Data);
         }
         self.mem.read(bus, t.ty, no_fill, buf);
         self.settle();
+        self.check_poison(Use::Data)
     }
 
     /// Stores within one line of RAM, or to a device.
@@ -251,6 +260,9 @@ impl Cpu {
             && let Some(touched) = self.mem.touch(bus, Access::Write, no_fill)
         {
             touched.frame.write((linear % PAGE) as usize, bytes);
+            if touched.poisoned {
+                self.mem.note_overwritten(bus, bytes.len());
+            }
             self.settle();
             self.install(linear, t, privilege, touched.frame);
             return;
@@ -394,6 +406,16 @@ impl Cpu {
         if self.mem.has_unstamped() {
             self.stamp_faults();
         }
+        if self.mem.has_unstamped_detections() {
+            self.stamp_detections();
+        }
+    }
+
+    /// Says when integrity has found what it found.
+    #[cold]
+    fn stamp_detections(&mut self) {
+        let icount = self.icount().wrapping_add(self.iterations);
+        self.mem.stamp_detections(icount, self.access_ip);
     }
 
     #[cold]
@@ -432,6 +454,7 @@ impl Cpu {
         let no_fill = self.no_fill();
         let Some(touched) = self.mem.touch(bus, Access::Fetch, no_fill) else { return Ok((t, None)) };
         self.settle();
+        self.check_poison(Use::Instruction)?;
         let line = (linear % PAGE / LINE) as u32;
         let frame = touched.frame;
         if frame.exec_ok() >> line & 1 == 0

@@ -6,6 +6,7 @@
 
 use super::Access;
 use super::tlb::{Translation, prop};
+use crate::machine_check::Use;
 use crate::state::Cpu;
 use mem::{Accessed, BusAddr, MemType, Operation};
 use x86::cr::{cr0, cr4, efer};
@@ -123,7 +124,7 @@ impl Cpu {
         for (level, &shift) in shape.shifts.iter().enumerate() {
             let index = linear >> shift & ((1 << shape.index_bits) - 1);
             let at = table + index * shape.entry;
-            let (entry, ty) = self.read_entry(at, shape.entry, table_pat);
+            let (entry, ty) = self.read_entry(at, shape.entry, table_pat)?;
             path[level] = (at, entry, ty);
             if entry & pte::P == 0 {
                 return Err(self.page_fault(linear, access, privilege, 0));
@@ -218,11 +219,11 @@ impl Cpu {
         true
     }
 
-    fn read_entry(&mut self, at: u64, size: u64, pat: u8) -> (u64, MemType) {
+    fn read_entry(&mut self, at: u64, size: u64, pat: u8) -> Result<(u64, MemType), Exception> {
         let bus = BusAddr(at);
         if !self.mem.is_ram(self.mem.layout().mem(bus)) {
             // Nothing answers there: all ones, as an unclaimed read returns.
-            return (if size == 8 { u64::MAX } else { 0xFFFF_FFFF }, MemType::Uc);
+            return Ok((if size == 8 { u64::MAX } else { 0xFFFF_FFFF }, MemType::Uc));
         }
         let ty = self.page_memory_type(at & !0xFFF, pat);
         let mut b = [0; 8];
@@ -235,7 +236,8 @@ impl Cpu {
         let no_fill = self.no_fill();
         self.mem.read(bus, ty, no_fill, &mut b[..size as usize]);
         self.settle();
-        (u64::from_le_bytes(b), ty)
+        self.check_poison(Use::Data)?;
+        Ok((u64::from_le_bytes(b), ty))
     }
 
     /// Sets A in every entry used and D in the leaf, where they are clear: a locked read-modify-write at the address the
@@ -269,7 +271,7 @@ impl Cpu {
         let reserved = !self.legal_address_bits() | 0x1E6;
         let mut loaded = [0; 4];
         for (i, slot) in loaded.iter_mut().enumerate() {
-            let (e, _) = self.read_entry((self.cr3 & 0xFFFF_FFE0) + 8 * i as u64, 8, pat_index(self.cr3, false));
+            let (e, _) = self.read_entry((self.cr3 & 0xFFFF_FFE0) + 8 * i as u64, 8, pat_index(self.cr3, false))?;
             if e & pte::P != 0 && e & reserved != 0 {
                 return Err(Exception::GP0);
             }

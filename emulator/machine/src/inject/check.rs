@@ -160,6 +160,9 @@ fn memory(disturbance: &Disturbance, machine: &Machine) -> Result<()> {
         transfers("this fault", machine)?;
     }
     match *disturbance {
+        Disturbance::Mac { .. } if !machine.config().integrity => {
+            return refuse("mac-flip: this machine has no MACs", "--integrity on");
+        }
         Disturbance::Splice { from, line: to, .. } => {
             line(from, machine)?;
             if from == to {
@@ -231,8 +234,10 @@ fn trigger(trigger: &Trigger, machine: &Machine, limits: Limits) -> Result<()> {
             format_args!("{trigger}: nothing is known of `{name}`"),
             "a symbol of --symbols or -kernel, or an address",
         ),
-        Trigger::Access { physical: true, address, .. } => line(LineAddr(address >> 6), machine),
-        Trigger::Access { .. } => Ok(()),
+        Trigger::Access { physical: true, address, .. } | Trigger::Exec { physical: true, address, .. } => {
+            line(LineAddr(address >> 6), machine)
+        }
+        Trigger::Access { .. } | Trigger::Exec { .. } => Ok(()),
         Trigger::Line { line: at, keyid: of, .. } => {
             line(*at, machine)?;
             of.map_or(Ok(()), |of| keyid(of, machine))?;

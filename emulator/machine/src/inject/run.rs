@@ -78,6 +78,8 @@ pub(crate) struct Injections {
     due: Vec<(u64, usize, Act)>,
     /// By linear address.
     traps: Vec<Counted<u64>>,
+    /// By physical address.
+    physical_traps: Vec<Counted<u64>>,
     markers: Vec<Counted<Option<u32>>>,
 }
 
@@ -117,6 +119,7 @@ impl Machine {
             let wired = self.cpu.mem.has_stuck_wires();
             self.cpu.mem.disarm();
             self.cpu.set_traps(Vec::new());
+            self.cpu.set_physical_traps(Vec::new());
             self.watch_markers(false);
             if wired {
                 self.cpu.refetch();
@@ -131,7 +134,11 @@ impl Machine {
                 let n = from + injection_number(self.config().seed, number, to - from);
                 return self.wait_until(n, number, act);
             }
-            Trigger::Pc { place: CodeAddress::Linear(what), nth } => {
+            Trigger::Exec { physical: true, address: what, nth } => {
+                let counted = Counted { what, left: nth, number, act };
+                return self.injections.get_or_insert_default().physical_traps.push(counted);
+            }
+            Trigger::Pc { place: CodeAddress::Linear(what), nth } | Trigger::Exec { address: what, nth, .. } => {
                 let counted = Counted { what, left: nth, number, act };
                 return self.injections.get_or_insert_default().traps.push(counted);
             }
@@ -181,6 +188,9 @@ impl Machine {
     fn set_traps(&mut self) {
         let traps = self.injections.iter().flat_map(|injections| &injections.traps).map(|trap| trap.what).collect();
         self.cpu.set_traps(traps);
+        let injections = self.injections.iter();
+        let physical = injections.flat_map(|injections| &injections.physical_traps).map(|trap| trap.what).collect();
+        self.cpu.set_physical_traps(physical);
     }
 
     /// The instruction count at which something is due.
@@ -204,11 +214,13 @@ impl Machine {
         }
     }
 
-    /// The processor has stopped before an instruction.
-    pub(crate) fn inject_at_trap(&mut self) {
+    /// The processor has stopped before an instruction, because of its linear address or its physical one.
+    pub(crate) fn inject_at_trap(&mut self, physical: bool) {
         let linear = self.code_address(self.cpu.rip());
+        let at = if physical { self.cpu.trapped_address() } else { Some(linear) };
         let Some(injections) = &mut self.injections else { return };
-        let due = count(&mut injections.traps, |address| *address == linear);
+        let traps = if physical { &mut injections.physical_traps } else { &mut injections.traps };
+        let due = count(traps, |address| Some(*address) == at);
         let done = !due.is_empty();
         for (number, act) in due {
             self.act(number, act);

@@ -71,6 +71,8 @@ pub enum Trigger {
     Random { from: u64, to: u64 },
     /// Before the instruction at an address.
     Pc { place: CodeAddress, nth: u64 },
+    /// Before the instruction that begins at an address, linear or physical: then after its fetch, through whatever mapping.
+    Exec { physical: bool, address: u64, nth: u64 },
     /// Before a load or store that includes the byte at an address.
     Access { physical: bool, address: u64, read: bool, write: bool, nth: u64 },
     /// Before something happens to a line, under a KeyID or any.

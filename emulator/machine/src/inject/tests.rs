@@ -2,7 +2,7 @@
 
 use super::spec::{CodeAddress, FaultSpec, Lasts, LineEvent, Target, Trigger};
 use super::text::number;
-use mem::{Bits, Disturbance, KeyField, KeyId, LateWriteBack, LineAddr, Rate, Way};
+use mem::{Bits, Disturbance, KeyField, KeyId, LateWriteBack, LineAddr, Rate, Rowhammer, Way};
 
 /// A generator of test cases: xorshift64*.
 struct Cases(u64);
@@ -46,7 +46,7 @@ impl Cases {
 
     fn disturbance(&mut self) -> Disturbance {
         let line = self.line();
-        match self.below(18) {
+        match self.below(20) {
             0 => Disturbance::Flip { line, bits: self.bits() },
             1 => Disturbance::Stuck { line, bits: self.bits(), value: self.flag() },
             2 => Disturbance::Intermittent { line, bits: self.bits(), rate: self.rate() },
@@ -78,6 +78,17 @@ impl Cases {
             13 => Disturbance::Cache { line, keyid: self.keyid(), bits: self.bits() },
             14 => Disturbance::KeyidWire { bit: self.below(15) as u8, value: self.flag() },
             15 => Disturbance::PconfigBusy { count: 1 + self.below(1000) as u32 },
+            17 => Disturbance::Mac {
+                line,
+                bits: Bits::new([self.below(28) as u16, self.below(28) as u16]).expect("bits of a MAC"),
+            },
+            18 => Disturbance::Rowhammer(Rowhammer {
+                threshold: 1 + self.below(1 << 40),
+                rate: self.rate(),
+                row_bytes: 64 << self.below(15),
+                banks: 1 + self.below(1000) as u16,
+                window: 1 + self.below(1 << 50),
+            }),
             16 => Disturbance::PconfigEntropy { count: 1 + self.below(1000) as u32 },
             _ => Disturbance::Random { count: 1 + self.below(1000) as u32 },
         }
@@ -85,7 +96,8 @@ impl Cases {
 
     fn trigger(&mut self) -> Trigger {
         let nth = 1 + self.below(5);
-        match self.below(9) {
+        match self.below(10) {
+            8 => Trigger::Exec { physical: self.flag(), address: self.below(u64::MAX), nth },
             0 => Trigger::Icount(self.below(u64::MAX)),
             1 => {
                 let from = self.below(1 << 60);
@@ -184,6 +196,11 @@ fn what_is_wrong_is_told_with_what_is_accepted() {
         ("dram-flip line=0 bit=1 at=pconfig,nth=0", "nth=1 and up"),
         ("dram-flip line=0 bit=1 at=noon", "accepted: icount:N"),
         ("dram-flip line=0 bit=1 at=icount:1 for=0", "for=0; accepted: a number of effects"),
+        ("mac-flip line=0 bit=28 at=icount:1", "bit=28; accepted: bits of a MAC, 0 to 27"),
+        ("rowhammer rate=1 at=icount:1", "threshold= is missing"),
+        ("rowhammer threshold=0 rate=1 at=icount:1", "threshold=0; accepted: 1 to"),
+        ("rowhammer threshold=9 rate=1 row-bytes=96 at=icount:1", "a power of two, 64 to 1048576"),
+        ("dram-flip line=0 bit=1 at=phys-exec:main", "an address, for example exec:0x1000"),
         ("dram-stuck line=0 bit=1 value=2 at=icount:1", "value=2; accepted: 0 or 1"),
         ("dram-intermittent line=0 bit=1 rate=0 at=icount:1", "a probability"),
         ("tweak dir=read at=icount:1", "changes nothing"),

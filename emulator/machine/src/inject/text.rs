@@ -1,7 +1,9 @@
 //! How faults are written: `TARGET key=value... at=TRIGGER [for=DURATION]`.
 
 use super::spec::{CodeAddress, FaultSpec, Lasts, LineEvent, Target, Trigger};
-use mem::{Bits, Disturbance, KeyField, KeyId, LINE_BITS, LateWriteBack, LineAddr, PhysAddr, Rate, Way};
+use mem::{
+    Bits, Disturbance, KeyField, KeyId, LINE_BITS, LateWriteBack, LineAddr, MAC_BITS, PhysAddr, Rate, Rowhammer, Way,
+};
 use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
@@ -21,11 +23,13 @@ fn error<T>(message: impl Into<String>) -> Result<T> {
 }
 
 /// Names of targets with their keys; those in brackets may be left out.
-const TARGETS: [(&str, &str); 25] = [
+const TARGETS: [(&str, &str); 27] = [
     ("dram-flip", "line bit"),
     ("dram-stuck", "line bit value"),
     ("dram-intermittent", "line bit rate"),
     ("dram-decay", "rate"),
+    ("mac-flip", "line bit"),
+    ("rowhammer", "threshold rate [row-bytes] [banks] [window]"),
     ("bus-flip", "line bit [dir]"),
     ("replay", "line since"),
     ("splice", "line from [block]"),
@@ -49,7 +53,7 @@ const TARGETS: [(&str, &str); 25] = [
     ("pte-flip", "address level bit"),
 ];
 
-const TRIGGERS: &str = "icount:N, random:FROM..TO, pc:ADDRESS or pc:SYMBOL, read:, write: or access:ADDRESS (linear), phys-read:, \
+const TRIGGERS: &str = "icount:N, random:FROM..TO, pc:ADDRESS or pc:SYMBOL, exec: or phys-exec:ADDRESS, read:, write: or access:ADDRESS (linear), phys-read:, \
                         phys-write: or phys-access:ADDRESS, fill:, write-back: or flush:LINE[,keyid=K], wrmsr:MSR, pconfig, \
                         marker[:VALUE]; all but the first two with [,nth=N]";
 
@@ -251,6 +255,14 @@ fn parse_target(keys: &Keys<'_>) -> Result<Target> {
             Disturbance::Intermittent { line: keys.line("line")?, bits: keys.bits()?, rate: keys.rate()? }
         }
         "dram-decay" => Disturbance::Decay { rate: keys.rate()? },
+        "mac-flip" => {
+            let bits = keys.bits()?;
+            if bits.iter().any(|bit| bit >= MAC_BITS) {
+                return keys.refuse("bit", keys.text("bit")?, format_args!("bits of a MAC, 0 to {}", MAC_BITS - 1));
+            }
+            Disturbance::Mac { line: keys.line("line")?, bits }
+        }
+        "rowhammer" => Disturbance::Rowhammer(rowhammer(keys)?),
         "bus-flip" => Disturbance::Bus { line: keys.line("line")?, bits: keys.bits()?, way: keys.way()? },
         "replay" => return Ok(Target::Replay { line: keys.line("line")?, since: keys.trigger("since")? }),
         "splice" => {
@@ -329,6 +341,31 @@ fn parse_target(keys: &Keys<'_>) -> Result<Target> {
     Ok(Target::Memory(disturbance))
 }
 
+fn rowhammer(keys: &Keys<'_>) -> Result<Rowhammer> {
+    let positive = |key, default: u64, end: u64| match keys.optional(key) {
+        None => Ok(default),
+        Some(text) => match number(text).filter(|n| (1..end).contains(n)) {
+            Some(n) => Ok(n),
+            None => keys.refuse(key, text, format_args!("1 to {}", end - 1)),
+        },
+    };
+    keys.text("threshold")?;
+    let row_bytes = match keys.optional("row-bytes") {
+        None => Rowhammer::ROW_BYTES,
+        Some(text) => match number(text).filter(|n| (64..=1 << 20).contains(n) && n.is_power_of_two()) {
+            Some(n) => n as u32,
+            None => return keys.refuse("row-bytes", text, "a power of two, 64 to 1048576"),
+        },
+    };
+    Ok(Rowhammer {
+        threshold: positive("threshold", 1, u64::MAX)?,
+        rate: keys.rate()?,
+        row_bytes,
+        banks: positive("banks", Rowhammer::BANKS.into(), 1 << 10)? as u16,
+        window: positive("window", Rowhammer::WINDOW, u64::MAX)?,
+    })
+}
+
 fn trigger(text: &str) -> Result<Trigger> {
     let refuse = |accepted: &str| error(format!("{text}; accepted: {accepted}"));
     let mut parts = text.split(',');
@@ -359,6 +396,10 @@ fn trigger(text: &str) -> Result<Trigger> {
         Some(address) => Ok(Trigger::Access { physical, address, read, write, nth }),
         None => refuse("an address, for example read:0x1000"),
     };
+    let exec = |physical| match argument_number {
+        Some(address) => Ok(Trigger::Exec { physical, address, nth }),
+        None => refuse("an address, for example exec:0x1000"),
+    };
     let line_event = |event| match line(argument.unwrap_or_default()) {
         Ok(line) => Ok(Trigger::Line { event, line, keyid, nth }),
         Err(accepted) => refuse(accepted),
@@ -382,6 +423,8 @@ fn trigger(text: &str) -> Result<Trigger> {
             }
             _ => refuse("pc: and an address or the name of a symbol"),
         },
+        "exec" => exec(false),
+        "phys-exec" => exec(true),
         "read" => access(false, true, false),
         "write" => access(false, false, true),
         "access" => access(false, true, true),
@@ -463,6 +506,11 @@ impl fmt::Display for Target {
             Disturbance::Intermittent { line, bits, rate } => {
                 write!(f, "dram-intermittent line={} bit={} rate={rate}", line.start(), join(bits))
             }
+            Disturbance::Mac { line, bits } => write!(f, "mac-flip line={} bit={}", line.start(), join(bits)),
+            Disturbance::Rowhammer(Rowhammer { threshold, rate, row_bytes, banks, window }) => write!(
+                f,
+                "rowhammer threshold={threshold} rate={rate} row-bytes={row_bytes} banks={banks} window={window}"
+            ),
             Disturbance::Bus { line, bits, way } => {
                 write!(f, "bus-flip line={} bit={} dir={}", line.start(), join(bits), way_name(*way))
             }
@@ -522,6 +570,11 @@ impl fmt::Display for Trigger {
                     CodeAddress::Linear(address) => write!(f, "pc:{address:#x}")?,
                     CodeAddress::Symbol(name) => write!(f, "pc:{name}")?,
                 }
+                nth
+            }
+            Self::Exec { physical, address, nth } => {
+                let space = if *physical { "phys-" } else { "" };
+                write!(f, "{space}exec:{address:#x}")?;
                 nth
             }
             Self::Access { physical, address, read, write, nth } => {

@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::Xxh3;
 use zstd::bulk::{Compressor, Decompressor};
 
 /// Version of the format. Another one is refused.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Not text, and damaged by whatever changes line ends (as PNG's signature is).
 const MAGIC: [u8; 20] = *b"\x89mktme-emu state\r\n\x1a\n";

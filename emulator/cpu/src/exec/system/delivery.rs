@@ -124,6 +124,9 @@ impl Cpu {
         let mut current = exception;
         self.note_exception(current);
         for _ in 0..MAX_NESTING {
+            if current == Exception::MachineCheck {
+                self.enter_machine_check()?;
+            }
             let trap = match current {
                 Exception::Debug(bits) => !debug_is_fault(bits, self.dr7),
                 Exception::Nmi => true,

@@ -88,9 +88,6 @@ pub mod misc_enable {
 /// IA32_PAT after reset: WB, WT, UC-, UC, twice.
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 
-/// No error-reporting banks and no IA32_MCG_CTL: nothing in the model detects a hardware error.
-const MCG_CAP: u64 = 0;
-
 /// IA32_DEBUGCTL: last-branch records, branch traps and freezes are not modelled; only the reset value may be written.
 const IA32_DEBUGCTL: u32 = 0x1D9;
 
@@ -148,7 +145,6 @@ impl Cpu {
             IA32_SYSENTER_CS => self.msr.sysenter_cs,
             IA32_SYSENTER_ESP => self.msr.sysenter_esp,
             IA32_SYSENTER_EIP => self.msr.sysenter_eip,
-            IA32_MCG_CAP => MCG_CAP,
             IA32_MCG_STATUS => self.msr.mcg_status,
             IA32_MISC_ENABLE => self.msr.misc_enable,
             IA32_DEBUGCTL => 0,
@@ -177,6 +173,9 @@ impl Cpu {
             IA32_KERNEL_GS_BASE => self.msr.kernel_gs_base,
             IA32_TSC_AUX => self.msr.tsc_aux,
             _ => {
+                if let Some(value) = self.machine_check_msr(msr) {
+                    return Ok(value);
+                }
                 self.log_unknown(Unknown::MsrRead(msr));
                 return Err(Exception::GP0);
             }
@@ -273,6 +272,9 @@ impl Cpu {
             IA32_TSC_AUX => {
                 require(value >> 32 == 0)?;
                 self.msr.tsc_aux = value;
+            }
+            IA32_MC0_CTL..=IA32_MC0_MISC if self.mem.has_integrity() => {
+                return self.write_machine_check_msr(msr, value).ok_or(Exception::GP0);
             }
             _ => {
                 self.log_unknown(Unknown::MsrWrite(msr));

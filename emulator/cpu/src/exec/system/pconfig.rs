@@ -4,7 +4,7 @@ use crate::Cpu;
 use crate::mmu::Access;
 use crate::state::slot;
 use iced_x86::Instruction;
-use mem::{Algorithm, ProgramError};
+use mem::{Algorithm, EncryptionAlgorithm, ProgramError};
 use x86::segment::sreg;
 use x86::tme::{activate, pconfig as spec};
 use x86::{Exception, flags, mutant};
@@ -76,7 +76,12 @@ pub(super) fn pconfig(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
 
     let max_keys = cpu.mem.tme().max_keys();
     let tdx_bits = u32::from(cpu.mem.tme().tdx_reserved_keyid_bits());
-    let status = match check(&program, active, max_keys, tdx_bits) {
+    let integrity = cpu.mem.has_integrity();
+    // Keys with a MAC are not modelled without the option, whatever 981H enumerates.
+    let modelled = |algorithm: EncryptionAlgorithm| {
+        if algorithm.integrity && !integrity { Err(Some(spec::INVALID_CRYPTO_ALG)) } else { Ok(algorithm) }
+    };
+    let status = match check(&program, active, max_keys, tdx_bits).and_then(modelled) {
         Ok(algorithm) => key_program(cpu, &program, algorithm),
         Err(Some(code)) if cpu.model.pconfig_legacy_codes => code,
         Err(_) => return Err(Exception::GP0),
@@ -95,7 +100,7 @@ fn keyid_bits(active: u64) -> u32 {
 }
 
 /// Steps 11 to 16.
-fn check(program: &KeyProgram, active: u64, max_keys: u16, tdx_bits: u32) -> Result<Algorithm, Refusal> {
+fn check(program: &KeyProgram, active: u64, max_keys: u16, tdx_bits: u32) -> Result<EncryptionAlgorithm, Refusal> {
     let k = keyid_bits(active);
     let keyid = u32::from(program.keyid);
     // 11, which never had a code of its own.
@@ -114,17 +119,17 @@ fn check(program: &KeyProgram, active: u64, max_keys: u16, tdx_bits: u32) -> Res
     }
     // 16, for all four commands.
     if mutant!(PconfigAlgorithmUnchecked) && program.command >= spec::KEYID_CLEAR_KEY {
-        return Ok(Algorithm::AesXts128);
+        return Ok(Algorithm::AesXts128.into());
     }
     let allowed = (active >> activate::CRYPTO_ALGS_SHIFT) as u16;
     if program.algorithms.count_ones() != 1 || program.algorithms & allowed == 0 {
         return Err(Some(spec::INVALID_CRYPTO_ALG));
     }
-    Algorithm::from_number(program.algorithms.trailing_zeros()).ok_or(Some(spec::INVALID_CRYPTO_ALG))
+    EncryptionAlgorithm::from_number(program.algorithms.trailing_zeros()).ok_or(Some(spec::INVALID_CRYPTO_ALG))
 }
 
 /// Steps 17 to 20: the key table is the package's.
-fn key_program(cpu: &mut Cpu, program: &KeyProgram, algorithm: Algorithm) -> u64 {
+fn key_program(cpu: &mut Cpu, program: &KeyProgram, algorithm: EncryptionAlgorithm) -> u64 {
     let (key1, key2) = (&program.key_field_1, &program.key_field_2);
     if mutant!(PconfigFlushes) {
         cpu.mem.wbinvd();
@@ -158,7 +163,7 @@ mod tests {
         KeyProgram::parse(&bytes)
     }
 
-    fn verdict(keyid: u16, ctrl: u32) -> Result<Algorithm, Refusal> {
+    fn verdict(keyid: u16, ctrl: u32) -> Result<EncryptionAlgorithm, Refusal> {
         check(&structure(keyid, ctrl), ACTIVE_K6, 63, 0)
     }
 
