@@ -9,6 +9,8 @@ use crate::row::Outcome;
 const PITCH: f64 = 23.0;
 const BAR: f64 = 13.0;
 const LABELS: f64 = 92.0;
+/// Of a share and its interval to four places.
+const VALUES: f64 = 152.0;
 const TOP: f64 = 30.0;
 
 /// Outcomes as they are drawn: those that were not activated come last, apart.
@@ -36,7 +38,7 @@ pub(super) fn overall(summary: &Summary) -> Figure {
         order().map(|outcome| (outcome, summary.counts.of(outcome), summary.overall_share(move |of| of == outcome)));
     let n = summary.counts.all();
     let title = "Outcomes of the whole fault space";
-    figure("outcomes", title, 560.0, limit(summary), n, bars.collect())
+    figure("outcomes", title, 580.0, limit(summary), n, bars.collect())
 }
 
 /// Each stratum.
@@ -47,14 +49,14 @@ pub(super) fn strata(summary: &Summary) -> Vec<Figure> {
             (outcome, stratum.counts.of(outcome), stratum.share(|of| of == outcome, summary.confidence))
         });
         let name = format!("outcomes-{}", index + 1);
-        figure(&name, &cut(stratum.name, 40), 420.0, limit, stratum.counts.all(), bars.collect())
+        figure(&name, &cut(stratum.name, 40), 450.0, limit, stratum.counts.all(), bars.collect())
     });
     figures.collect()
 }
 
 fn figure(name: &str, title: &str, width: f64, limit: f64, n: u64, bars: Vec<(Outcome, u64, Share)>) -> Figure {
     let mut figure = Figure::new(name, title, width);
-    let right = width - 118.0;
+    let right = width - VALUES;
     let x = |share: f64| LABELS + (right - LABELS) * (share / limit).min(1.0);
     figure.text(0.0, 14.0, "start strong", title);
     figure.text(

@@ -22,8 +22,11 @@ const STRIP: f64 = 18.0;
 const REGIONS_MAX: usize = 8;
 /// More marks would hide each other.
 const MARKS_MAX: usize = 1500;
-/// Of a cell.
+/// Width of a cell, and its height as long as there are few injections in it.
 const CELL: f64 = 10.0;
+/// From so many injections on, cells are higher, and divided from top to bottom: a row of them is a bar for each time.
+const DENSE: usize = 12_000;
+const HIGH: f64 = 26.0;
 const LINE_BYTES: u64 = 64;
 
 /// The instruction at which a fault was triggered, or was to be.
@@ -47,9 +50,9 @@ impl Region {
         ((self.lines.end() - self.lines.start()) / LINE_BYTES) as f64 + 1.0
     }
 
-    /// Rows of cells.
-    fn rows(&self) -> f64 {
-        (self.height / CELL).round().clamp(1.0, self.size())
+    /// Rows of cells that are about so high.
+    fn rows(&self, high: f64) -> f64 {
+        (self.height / high).round().clamp(1.0, self.size())
     }
 
     /// The middle of a line; low addresses are at the bottom.
@@ -143,7 +146,6 @@ pub(super) fn figure(summary: &Summary) -> Figure {
         figure.text(LEFT - 8.0, top + 13.0, "end muted small", "no address");
     }
     figure.text(LEFT - 8.0, TOP - 10.0, "end muted small", "line");
-    phases(&mut figure, golden, &time, bottom);
     axis(&mut figure, golden, &time, bottom);
     let place = |row: &Row| match (row.line, strip) {
         (Some(line), _) => {
@@ -154,13 +156,16 @@ pub(super) fn figure(summary: &Summary) -> Figure {
         (None, None) => None,
     };
     let binned = placed.len() > MARKS_MAX;
+    let dense = placed.len() > DENSE;
     if binned {
-        let of_regions = regions.iter().map(|region| (region.top, region.height, region.rows()));
+        let high = if dense { HIGH } else { CELL };
+        let of_regions = regions.iter().map(|region| (region.top, region.height, region.rows(high)));
         let extents: Vec<(f64, f64, f64)> = of_regions.chain(strip.map(|top| (top, STRIP, 1.0))).collect();
-        cells(&mut figure, &placed, &time, &extents, place);
+        cells(&mut figure, &placed, &time, &extents, dense, place);
     } else {
         marks(&mut figure, &placed, &time, golden, place);
     }
+    phases(&mut figure, golden, &time, bottom);
     let outcomes: Vec<Outcome> =
         Outcome::ALL.into_iter().filter(|outcome| placed.iter().any(|(row, _)| row.outcome == *outcome)).collect();
     figure.height = figure.legend(&outcomes, !binned, LEFT, bottom + 66.0);
@@ -252,12 +257,13 @@ struct Cell {
     lines: Option<(u64, u64)>,
 }
 
-/// Cells, divided from left to right as their injections are. `extents` has the top, the height and the rows of regions.
+/// Cells, divided as their injections are. `extents` has the top, the height and the rows of regions.
 fn cells<'a>(
     figure: &mut Figure,
     placed: &[(&'a Row, u64)],
     time: &Time,
     extents: &[(f64, f64, f64)],
+    dense: bool,
     place: impl Fn(&'a Row) -> Option<(usize, f64)>,
 ) {
     let columns = ((RIGHT - LEFT) / CELL).floor();
@@ -288,14 +294,18 @@ fn cells<'a>(
             None => "no address".into(),
         };
         figure.put(format_args!("<g class=\"cell\"><title>{where_}: {}</title>", listed.join(", ")));
-        let (mut left, each) = (x, (wide - 0.8) / counts.all() as f64);
+        let mut before = 0.0;
         for outcome in present {
-            let part = each * counts.of(outcome) as f64;
+            let part = counts.of(outcome) as f64 / counts.all() as f64;
+            let (left, top, width, height) = if dense {
+                (x, y + (high - 2.0) * before, wide, (high - 2.0) * part)
+            } else {
+                (x + (wide - 0.8) * before, y, (wide - 0.8) * part, high - 0.8)
+            };
             figure.put(format_args!(
-                "<rect class=\"o-{outcome}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{part:.1}\" height=\"{:.1}\"/>",
-                high - 0.8
+                "<rect class=\"o-{outcome}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"/>"
             ));
-            left += part;
+            before += part;
         }
         figure.put(format_args!("</g>"));
     }

@@ -35,6 +35,8 @@ pub(super) fn cut(text: &str, characters: usize) -> String {
 
 /// Height of a figure of nothing.
 const EMPTY: f64 = 24.0;
+/// Around a figure in a file.
+const MARGIN: f64 = 12.0;
 
 /// A figure with a name for files, a title and a description for those who do not see it.
 pub(super) struct Figure {
@@ -65,21 +67,26 @@ impl Figure {
 
     /// An element for a page.
     pub fn element(&self) -> String {
-        self.svg("")
+        self.svg(0.0, "")
     }
 
     /// A file.
     pub fn document(&self, style: &str) -> String {
-        let head = format!("<style>{style}</style><rect class=\"paper\" width=\"100%\" height=\"100%\"/>");
-        format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}\n", self.svg(&head))
+        let (x, width, height) = (-MARGIN, self.width + 2.0 * MARGIN, self.height + 2.0 * MARGIN);
+        let paper = format!("<rect class=\"paper\" x=\"{x}\" y=\"{x}\" width=\"{width}\" height=\"{height}\"/>");
+        let svg = self.svg(MARGIN, &format!("<style>{style}</style>{paper}"));
+        format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{svg}\n")
     }
 
-    fn svg(&self, head: &str) -> String {
-        let Figure { name, title, description, width, height, body } = self;
+    fn svg(&self, margin: f64, head: &str) -> String {
+        let Figure { name, title, description, body, .. } = self;
+        let (width, height) = (self.width + 2.0 * margin, self.height + 2.0 * margin);
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"figure {name}\" role=\"img\" aria-labelledby=\"{name}-title {name}-desc\" \
-             viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\">\
+             viewBox=\"{} {} {width} {height}\" width=\"{width}\" height=\"{height}\">\
              <title id=\"{name}-title\">{}</title><desc id=\"{name}-desc\">{}</desc>{head}{body}</svg>",
+            -margin,
+            -margin,
             escape(title),
             escape(description)
         )

@@ -92,6 +92,28 @@ fn tables_of_nothing_and_of_one_outcome_are_whole() {
     assert_eq!(svgs(&none).len(), 3);
 }
 
+/// Few injections are marks, more are cells, and each is drawn once.
+#[test]
+fn every_injection_is_in_the_map() {
+    for (injections, class) in [(700, "mark"), (4000, "cell"), (15_000, "cell")] {
+        let table = synthetic::table(9, injections);
+        let (_, map) = svgs(&table).into_iter().find(|(name, _)| name == "fault-space").unwrap();
+        well_formed(&map);
+        let found = map.matches(&format!("class=\"{class}")).count();
+        if class == "mark" {
+            assert_eq!(found as u64, injections);
+            continue;
+        }
+        // `<title>lines 0x... to 0x...: 3 masked, 1 sdc</title>`
+        let listed = map.split("<g class=\"cell\"><title>").skip(1).map(|cell| {
+            let counts = cell[..cell.find('<').unwrap()].rsplit(": ").next().unwrap();
+            counts.split(", ").map(|part| part.split(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>()
+        });
+        assert_eq!(listed.sum::<u64>(), injections);
+        assert!(found > 600, "{found}");
+    }
+}
+
 #[test]
 fn numbers_at_the_ends_of_their_range_do_no_harm() {
     let mut table = synthetic::table(1, 40);
