@@ -3,7 +3,7 @@
 use crate::error::{CampaignError, Result};
 use crate::golden::Golden;
 use crate::guest::Guest;
-use crate::judge::{Results, Seen, look};
+use crate::judge::{Results, Seen, look, machine_check};
 use crate::meta::Campaign;
 use crate::names::Symbols;
 use crate::plan::{Plan, PlanFile};
@@ -259,6 +259,9 @@ impl Run<'_> {
             if wrong_output.is_none() {
                 compared = guest.console.len();
             }
+            if let Some(what) = machine_check(&guest.machine) {
+                break Seen::Detected(what);
+            }
             match look(self.plan(), guest, &stopped) {
                 Seen::Nothing if icount >= limit => break Seen::Hang(format!("no verdict by instruction {limit}")),
                 Seen::Nothing => {}
@@ -319,6 +322,7 @@ impl Run<'_> {
         self.row.end = guest.icount();
         self.row.state_hash = hash_text(hash);
         let mut shown_at = guest.icount();
+        let noticed = guest.machine.integrity_detections().first_consumed;
         let (outcome, detail) = match seen {
             Seen::Verdict(exit) => {
                 let results = Results::of(&self.plan().oracle, guest, exit);
@@ -338,7 +342,10 @@ impl Run<'_> {
                     None => (Outcome::Latent, String::new()),
                 }
             }
-            Seen::Detected(what) => (Outcome::Detected, what),
+            Seen::Detected(what) => {
+                shown_at = noticed.map_or(shown_at, |detection| detection.moment.icount);
+                (Outcome::Detected, what)
+            }
             Seen::Crash(what) => (Outcome::Crash, what),
             Seen::Hang(what) => (Outcome::Hang, what),
             Seen::Nothing => (Outcome::ToolError, "the run ended without a reason".into()),

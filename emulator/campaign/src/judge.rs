@@ -47,6 +47,13 @@ pub fn look(plan: &Plan, guest: &mut Guest, stopped: &Stopped) -> Seen {
     }
 }
 
+/// A machine check that memory integrity has raised since the machine was restored, in words. The guest need not know what to do with
+/// it: whatever it does next, the fault was noticed.
+pub fn machine_check(machine: &Machine) -> Option<String> {
+    let line = machine.integrity_detections().first_consumed?.line;
+    Some(format!("#MC, line {:#x}", line.start().0))
+}
+
 /// A line of output as it can be shown: no control characters, of limited length.
 pub fn shown(line: &[u8]) -> String {
     const LENGTH: usize = 160;
