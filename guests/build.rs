@@ -39,12 +39,13 @@ fn main() {
         target.starts_with("x86_64-") && target.contains("-linux-"),
         "the embedded guests are x86-64 ELF programs and are built with an x86_64 Linux toolchain; this one is for {target}"
     );
-    for guest in ["hello-mktme", "template"] {
-        build_guest(&manifest_dir, guest, &out_dir, &target);
+    // The attacks are linked as the template is, and share files with it.
+    for (guest, layout) in [("hello-mktme", "hello-mktme"), ("template", "template"), ("attacks", "template")] {
+        build_guest(&manifest_dir, guest, &manifest_dir.join(layout).join("link.ld"), &out_dir, &target);
     }
 }
 
-fn build_guest(manifest_dir: &Path, name: &str, out_dir: &Path, target: &str) {
+fn build_guest(manifest_dir: &Path, name: &str, layout: &Path, out_dir: &Path, target: &str) {
     let source = manifest_dir.join(name);
     println!("cargo::rerun-if-changed={}", source.display());
 
@@ -54,7 +55,7 @@ fn build_guest(manifest_dir: &Path, name: &str, out_dir: &Path, target: &str) {
     for option in CODEGEN {
         rustc.args(["-C", option]);
     }
-    rustc.arg("-C").arg(format!("link-arg=-T{}", source.join("link.ld").display()));
+    rustc.arg("-C").arg(format!("link-arg=-T{}", layout.display()));
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
         let mut option = std::ffi::OsString::from("linker=");
         option.push(linker);

@@ -16,3 +16,19 @@ pub const HELLO_MKTME: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello-m
 /// A static ELF64 executable for x86-64 with a Multiboot 1 header (and its address fields), a Multiboot 2 header and a PVH
 /// note; entered in 32-bit protected mode.
 pub const TEMPLATE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/template"));
+
+/// Victims of attacks on encrypted memory (`guests/attacks`, docs/attack-*.md): `story=NAME` on the command line.
+///
+/// An image like [`TEMPLATE`].
+pub const ATTACKS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/attacks"));
+
+/// What the name of an embedded guest starts with where a file's name is accepted as well.
+pub const PREFIX: &str = "embedded:";
+
+/// Every guest and its name.
+pub const ALL: [(&str, &[u8]); 3] = [("hello-mktme", HELLO_MKTME), ("template", TEMPLATE), ("attacks", ATTACKS)];
+
+/// The guest of a name without [`PREFIX`].
+pub fn named(name: &str) -> Option<&'static [u8]> {
+    ALL.into_iter().find(|(other, _)| *other == name).map(|(_, image)| image)
+}

@@ -19,7 +19,7 @@ const ACTIVE: u64 = 0b11;
 const MKTME_KEY_PROGRAM: u64 = 0;
 pub const PROG_SUCCESS: u64 = 0;
 /// Another processor is at the key table: the only answer that asks for another attempt of a command without entropy.
-const DEVICE_BUSY: u64 = 5;
+pub const DEVICE_BUSY: u64 = 5;
 /// KEYID_CTRL.COMMAND.
 const KEYID_SET_KEY_DIRECT: u8 = 0;
 
@@ -36,7 +36,7 @@ pub struct Machine {
     /// KeyIDs that can be programmed are 1 to this.
     max_keyid: u32,
     /// One bit: the algorithm to use, as ENC_ALG has it.
-    algorithm: u16,
+    pub algorithm: u16,
 }
 
 impl Machine {
@@ -101,18 +101,19 @@ impl Machine {
 
 /// MKTME_KEY_PROGRAM_STRUCT: 192 bytes, 256-byte aligned.
 #[repr(C, align(256))]
-struct KeyProgramStruct {
-    keyid: [u8; 2],
+pub struct KeyProgramStruct {
+    pub keyid: [u8; 2],
     /// COMMAND in bits 7:0, ENC_ALG in bits 23:8.
-    keyid_ctrl: [u8; 4],
-    reserved: [u8; 58],
+    pub keyid_ctrl: [u8; 4],
+    pub reserved: [u8; 58],
     /// Data key.
-    key_field_1: [u8; 64],
+    pub key_field_1: [u8; 64],
     /// Tweak key.
-    key_field_2: [u8; 64],
+    pub key_field_2: [u8; 64],
 }
 
-fn pconfig(structure: &KeyProgramStruct) -> u64 {
+/// PCONFIG, leaf MKTME_KEY_PROGRAM; returns RAX.
+pub fn pconfig(structure: &KeyProgramStruct) -> u64 {
     let rax;
     // SAFETY: reads the structure and changes the key table; no memory that Rust knows changes, since all of it is mapped
     // under KeyID 0, which cannot be programmed. RBX, the operand, is not available to asm! and is put back.

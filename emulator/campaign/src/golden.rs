@@ -8,6 +8,7 @@ use crate::transfers::Transfers;
 use firmware::{Images, Module};
 use machine::{Config, Machine, Snapshot};
 use mem::CacheModel;
+use std::borrow::Cow;
 use std::path::Path;
 
 /// Snapshots on the way, at most.
@@ -133,10 +134,27 @@ pub fn config(file: &PlanFile) -> Result<Config> {
     Ok(config)
 }
 
+/// The file of a kernel, or an embedded guest (`embedded:NAME`).
+///
+/// # Errors
+/// There is none.
+pub(crate) fn kernel(directory: &Path, path: &Path) -> Result<Cow<'static, [u8]>> {
+    let Some(name) = path.to_str().and_then(|path| path.strip_prefix(guests::PREFIX)) else {
+        return read(&directory.join(path), "guest.kernel").map(Cow::Owned);
+    };
+    match guests::named(name) {
+        Some(image) => Ok(Cow::Borrowed(image)),
+        None => {
+            let names: Vec<String> = guests::ALL.iter().map(|(name, _)| format!("{}{name}", guests::PREFIX)).collect();
+            refuse(format_args!("guest.kernel {}: no such guest", path.display()), names.join(", "))
+        }
+    }
+}
+
 fn boot(file: &PlanFile) -> Result<Machine> {
     let guest = &file.plan.guest;
     let image = |path: &Option<_>, what| path.as_ref().map(|path| read(&file.directory.join(path), what)).transpose();
-    let kernel = image(&guest.kernel, "guest.kernel")?;
+    let kernel = guest.kernel.as_deref().map(|path| kernel(&file.directory, path)).transpose()?;
     let initrd = image(&guest.initrd, "guest.initrd")?;
     let initrd_name = guest.initrd.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
     let input = |e: &dyn std::fmt::Display| CampaignError::Input(format!("{}: {e}", file.path.display()));

@@ -1,7 +1,7 @@
 //! Symbols in triggers (`pc:SYMBOL`), as addresses.
 
 use crate::error::{CampaignError, Result, refuse};
-use crate::golden::read;
+use crate::golden::{kernel, read};
 use crate::plan::PlanFile;
 use machine::inject::FaultSpec;
 use symbols::SymbolFile;
@@ -30,7 +30,7 @@ impl Symbols {
                 Some(parsed.map_err(|e| CampaignError::Input(format!("guest.symbols {}: {e}", path.display())))?)
             }
             // A kernel need not have any, and is not needed any more.
-            (None, Some(path)) => read(&file.directory.join(path), "").ok().and_then(|bytes| parse(&bytes).ok()),
+            (None, Some(path)) => kernel(&file.directory, path).ok().and_then(|bytes| parse(&bytes).ok()),
             (None, None) if guest.loadvm.is_none() => parse(guests::HELLO_MKTME).ok(),
             (None, None) => None,
         };

@@ -111,7 +111,7 @@ pub enum LogItem {
 /// Options of a run.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Kernel: bzImage (vmlinuz), Multiboot 1 or 2, PVH, static ELF64 [default: the embedded guest]
+    /// Kernel: bzImage (vmlinuz), Multiboot 1 or 2, PVH, static ELF64, embedded:NAME [default: embedded:hello-mktme]
     #[arg(long, value_name = "FILE", help_heading = help::GUEST)]
     pub kernel: Option<PathBuf>,
     /// Initial RAM disk; for Multiboot and PVH kernels modules: FILE [ARGUMENTS], comma-separated

@@ -2,6 +2,8 @@
 
 use crate::Result;
 use crate::outcome::Failure;
+use firmware::error::KERNELS;
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -20,6 +22,17 @@ pub fn read_image(option: &str, path: &Path, (limit, what): (u64, &str), accepte
         return Err(refuse(format!("larger than {what} ({} MiB)", limit >> 20)));
     }
     Ok(bytes)
+}
+
+/// Reads the kernel of `-kernel`, which is a file of at most `limit` bytes, the size of `what`, or one of the embedded guests.
+pub fn read_kernel(path: &Path, limit: (u64, &str)) -> Result<Cow<'static, [u8]>> {
+    let Some(name) = path.to_str().and_then(|path| path.strip_prefix(guests::PREFIX)) else {
+        return read_image("-kernel", path, limit, KERNELS).map(Cow::Owned);
+    };
+    guests::named(name).map(Cow::Borrowed).ok_or_else(|| {
+        let names: Vec<String> = guests::ALL.iter().map(|(name, _)| format!("{}{name}", guests::PREFIX)).collect();
+        Failure::Usage(format!("-kernel {}: no such guest; accepted: {}", path.display(), names.join(", ")))
+    })
 }
 
 /// The operating system's words without Rust's "(os error 2)".

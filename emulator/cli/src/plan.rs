@@ -14,7 +14,6 @@ use crate::sanitize::Sanitize;
 use crate::script::Script;
 use crate::snapshot::{self, Saver};
 use crate::value::{SerialSink, Until};
-use firmware::error::KERNELS;
 use firmware::{Flat, Images, MemoryMap, Mode, Protocol};
 use machine::{Config, Snapshot, SnapshotError};
 use std::borrow::Cow;
@@ -72,7 +71,7 @@ impl Plan {
         let protocol = protocol(&args)?;
         let ram = (config.ram_bytes, "all of RAM, -m");
         let kernel = match &args.kernel {
-            Some(path) => files::read_image("-kernel", path, ram, KERNELS)?.into(),
+            Some(path) => files::read_kernel(path, ram)?,
             // What goes on after a reset is not known then.
             None if loadvm.is_some() => Cow::Borrowed(&[][..]),
             None => Cow::Borrowed(guests::HELLO_MKTME),

@@ -2,6 +2,7 @@
 /* Detection: CPUID and the MSRs that firmware locked. Intel SDM Vol. 3, "Total Memory Encryption"; Intel document 336907. */
 #include <linux/bitops.h>
 #include <linux/errno.h>
+#include <linux/moduleparam.h>
 #include <linux/printk.h>
 #include <asm/cpuid.h>
 #include <asm/msr.h>
@@ -26,6 +27,12 @@
 #define TME_ACTIVATE_KEYID_BITS(value) (((value) >> 32) & 0xf)
 #define TME_ACTIVATE_TDX_BITS(value) (((value) >> 36) & 0xf)
 #define TME_ACTIVATE_ALGORITHMS(value) ((u16)((value) >> 48))
+/* AES-XTS-128 and AES-XTS-256, each with a MAC for every line. */
+#define ALGORITHMS_WITH_INTEGRITY (BIT(1) | BIT(3))
+
+static bool integrity;
+module_param(integrity, bool, 0444);
+MODULE_PARM_DESC(integrity, "keys of an algorithm with integrity, or none");
 
 struct mktme_tme mktme_tme;
 
@@ -48,6 +55,7 @@ int mktme_detect(void)
 {
 	unsigned int eax, ebx, ecx, edx, bits, tdx_bits, address_bits;
 	u64 capability, activate;
+	u16 algorithms;
 
 	if (cpuid_eax(0) < CPUID_PCONFIG)
 		goto none;
@@ -66,12 +74,18 @@ int mktme_detect(void)
 		pr_err("firmware left no KeyIDs\n");
 		return -ENODEV;
 	}
+	algorithms = TME_ACTIVATE_ALGORITHMS(activate);
+	algorithms &= integrity ? ALGORITHMS_WITH_INTEGRITY : ~ALGORITHMS_WITH_INTEGRITY;
+	if (!algorithms) {
+		pr_err("no algorithm %s integrity\n", integrity ? "with" : "without");
+		return -ENODEV;
+	}
 	/* CPUID's width includes the KeyID bits; x86_phys_bits is what the kernel left of it. */
 	address_bits = cpuid_eax(0x80000008) & 0xff;
 	mktme_tme.keyid_shift = address_bits - bits;
 	mktme_tme.keyid_bits = bits - tdx_bits;
 	mktme_tme.keyids = min_t(unsigned int, BIT(mktme_tme.keyid_bits) - 1, TME_CAPABILITY_MAX_KEYS(capability));
-	mktme_tme.algorithm = BIT(__ffs(TME_ACTIVATE_ALGORITHMS(activate)));
+	mktme_tme.algorithm = BIT(__ffs(algorithms));
 	/*
 	 * pte_pfn() and friends cut with this. Linux reduces it for AMD's C-bit only: MKTME's bits pass through pgprot_t and
 	 * pte_modify(), and stay when mprotect() changes an entry.

@@ -7,7 +7,6 @@ use crate::files;
 use crate::modules::{self, InitrdFile};
 use crate::outcome::Failure;
 use crate::plan;
-use firmware::error::KERNELS;
 use firmware::{Images, MemoryMap};
 use machine::{Config, Exit, Machine};
 use mem::{KeyId, KeyStats};
@@ -41,7 +40,7 @@ impl Guest {
         MemoryMap::new(config.ram_bytes).map_err(Failure::usage)?;
         let ram = (config.ram_bytes, "all of RAM, -m");
         let kernel = match &args.kernel {
-            Some(path) => files::read_image("-kernel", path, ram, KERNELS)?.into(),
+            Some(path) => files::read_kernel(path, ram)?,
             None => Cow::Borrowed(guests::HELLO_MKTME),
         };
         let initrd = match &args.initrd {

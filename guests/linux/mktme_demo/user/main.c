@@ -13,7 +13,8 @@ static int usage(void)
 	       "       mktme_user mistake NAME TRIALS [SEED]         NAME: all");
 	for (unsigned n = 0; mistake_name(n); n++)
 		printf(", %s", mistake_name(n));
-	putchar('\n');
+	puts("\n"
+	     "       mktme_user fault-target TYPE KEYID ROUNDS check|no-check [SEED]   TYPE: user, cpu, reference");
 	return 2;
 }
 
@@ -35,6 +36,11 @@ int main(int count, char **words)
 	if (!strcmp(command, "protocol") && (count == 3 || count == 4)) {
 		seed = count == 4 ? strtoull(words[3], NULL, 0) : 0;
 		return protocol(strtoul(words[2], NULL, 0), seed);
+	}
+	if (!strcmp(command, "fault-target") && (count == 6 || count == 7)) {
+		seed = count == 7 ? strtoull(words[6], NULL, 0) : 0;
+		return fault_target(words[2], strtoul(words[3], NULL, 0), strtoul(words[4], NULL, 0),
+				    !strcmp(words[5], "check"), seed);
 	}
 	if (count != 4 && count != 5)
 		return usage();

@@ -49,6 +49,7 @@ unsigned content_wrong_lines(const uint8_t *page, uint64_t seed);
 int secret(const char *type, bool flush, uint64_t seed);
 int protocol(unsigned rounds, uint64_t seed);
 int mistake(const char *name, unsigned trials, uint64_t seed);
+int fault_target(const char *type, uint32_t keyid, unsigned rounds, bool check, uint64_t seed);
 /* NULL after the last. The first is `none`. */
 const char *mistake_name(unsigned number);
 
