@@ -354,3 +354,80 @@ fn what_the_guest_cannot_do_it_says() {
         assert_eq!(said(&run, "result: "), "111111 111111", "{protocol}: {}", run.stdout);
     }
 }
+
+/// Keys with a MAC for every line (`--integrity on`).
+mod with_integrity {
+    use super::*;
+
+    fn story(words: &str, faults: &[&str]) -> Run {
+        let run = super::story(words, faults, &["--integrity", "on"]);
+        assert!(run.stdout.contains("\nattacks: keys with integrity\n"), "{}", run.stdout);
+        assert_fired(&run, faults);
+        run
+    }
+
+    fn assert_machine_check(run: &Run, fault: &str) {
+        assert_eq!(run.status, DETECTED, "{fault}: {}", run.stdout);
+        assert_eq!(said(run, "detected: "), "#MC", "{fault}");
+        assert!(!run.stdout.contains("result: "), "{fault}: {}", run.stdout);
+    }
+
+    #[test]
+    fn nothing_is_detected_where_nothing_is_wrong() {
+        for (words, result) in [("alias", "10 2"), ("rowhammer", "0 0"), ("upset", "111111 111111")] {
+            assert_eq!(said(&story(words, &[]), "result: "), result);
+        }
+    }
+
+    #[test]
+    fn a_flip_in_dram_is_a_machine_check_when_the_line_is_read() {
+        for bits in ["0", "77", "511", "3,200,201"] {
+            let flip = |line: u64, marker| format!("dram-flip line={line:#x} bit={bits} at=marker:{marker}");
+            let in_dram = flip(VICTIM, "0x51");
+            let run = story("rowhammer", &[&in_dram]);
+            assert_machine_check(&run, &in_dram);
+            assert!(!run.stdout.contains("the first read"), "{}", run.stdout);
+            let cached = flip(VICTIM, "0x52");
+            let run = story("rowhammer", &[&cached]);
+            assert_machine_check(&run, &cached);
+            assert_eq!(rows(&run, "the second, from the cache").len(), 2);
+            let replaced = flip(VICTIM, "0x50");
+            assert_eq!(said(&story("rowhammer", &[&replaced]), "result: "), "0 0");
+            // A KeyID without encryption has no MAC.
+            let clear = flip(VICTIM + 0x1000, "0x51");
+            let flipped = bits.split(',').count();
+            assert_eq!(said(&story("rowhammer", &[&clear]), "result: "), format!("0 {flipped}"));
+        }
+    }
+
+    #[test]
+    fn a_neighbour_is_noticed_and_a_replay_with_its_mac_is_not() {
+        for fault in [
+            "alias mask=0x1000000 at=marker:0x51",
+            "alias mask=0x1000000 at=marker:0x51 for=icount:5000",
+            "splice line=0x800000 from=0x1800000 at=marker:0x52",
+        ] {
+            assert_machine_check(&story("alias", &[fault]), fault);
+        }
+        let replay = "replay line=0x800000 since=marker:0x51 at=marker:0x52";
+        assert_eq!(said(&story("alias", &[replay]), "result: "), "1000 1");
+    }
+
+    #[test]
+    fn a_mac_covers_the_tweak_key_and_not_the_data_key() {
+        for keyid in [1, 2] {
+            let flip = |field| format!("key-flip keyid={keyid} field={field} bit=0 at=marker:0x51");
+            for field in ["k2", "mode"] {
+                assert_machine_check(&story("upset", &[&flip(field)]), &flip(field));
+            }
+            let run = story("upset", &[&flip("k1")]);
+            if keyid == 1 {
+                assert_eq!(said(&run, "result: "), "011010 111111");
+            } else {
+                // Another random key has another tweak key.
+                assert_machine_check(&run, &flip("k1"));
+                assert_eq!(rows(&run, "the cached line, from DRAM"), [["text", "noise"]]);
+            }
+        }
+    }
+}
