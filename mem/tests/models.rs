@@ -163,7 +163,10 @@ fn without_cache_a_line_changes_hands_with_its_fast_bits_and_its_code() {
     // Code that was decoded through KeyID 1 must be compared with DRAM before it runs again.
     assert_eq!((first.fast_r(), first.fast_w(), first.exec_ok(), first.code()), (0, 0, 0, 1));
     assert_eq!((second.fast_r(), second.fast_w()), (1, 0));
-    assert_eq!(mem.touch(two, Access::Write, false).unwrap(), mem::Touched { frame: second, code_hit: false, poisoned: false });
+    assert_eq!(
+        mem.touch(two, Access::Write, false).unwrap(),
+        mem::Touched { frame: second, code_hit: false, poisoned: false }
+    );
     assert_eq!(second.fast_w(), 1);
     second.write(0, &Q);
     let again = mem.touch(one, Access::Fetch, false).unwrap().frame;
