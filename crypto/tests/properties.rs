@@ -168,3 +168,20 @@ fn the_portable_backend_is_on_every_host_and_the_default_is_the_last_available()
     let key = XtsKey::new(Algorithm::AesXts128, &[0; 16], &[0; 16]);
     assert_eq!(Some(key.backend()), Backend::available().last());
 }
+
+#[test]
+fn the_first_tweak_is_the_data_unit_number_under_k2_on_every_backend() {
+    use aes::cipher::{BlockCipherEncrypt, KeyInit};
+    let (k1, k2): ([u8; 32], [u8; 32]) = (std::array::from_fn(|i| i as u8), std::array::from_fn(|i| 0x80 + i as u8));
+    for dun in [0, 1, 0x1234_5678_9ABC, u64::MAX] {
+        let mut short: aes::Block = u128::from(dun).to_le_bytes().into();
+        let mut long = short;
+        aes::Aes128::new_from_slice(&k2[..16]).unwrap().encrypt_block(&mut short);
+        aes::Aes256::new_from_slice(&k2).unwrap().encrypt_block(&mut long);
+        for backend in Backend::available() {
+            let of = |algorithm| XtsKey::with_backend(backend, algorithm, &k1, &k2).first_tweak(dun);
+            assert_eq!(of(Algorithm::AesXts128), <[u8; 16]>::from(short), "{backend:?}");
+            assert_eq!(of(Algorithm::AesXts256), <[u8; 16]>::from(long), "{backend:?}");
+        }
+    }
+}

@@ -132,7 +132,7 @@ fn damaged_files_are_refused_wherever_they_are_damaged() {
     assert_eq!(message(b""), "not a snapshot");
     let mut other = file.clone();
     other[20] = 9;
-    assert_eq!(message(&other), "a snapshot of format 9; this program reads format 1");
+    assert_eq!(message(&other), "a snapshot of format 9; this program reads format 2");
     assert_eq!(
         message(&[&file[..], b"x"].concat()),
         format!("damaged at byte {}: the file goes on after its end", file.len())
