@@ -20,8 +20,6 @@ use std::sync::{Arc, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Injections that a thread takes at a time.
-const CHUNK: usize = 8;
 /// Between two times that the journal is made durable, and that the caller is asked whether to go on.
 const PERIOD: Duration = Duration::from_millis(500);
 /// After so many tool errors something is wrong with the tool, not with an injection.
@@ -248,36 +246,30 @@ fn work(ready: &Arc<Ready>, shared: &Shared, to: &Sender<Message>, shortcuts: Sh
         }
     };
     loop {
-        let from = shared.next.fetch_add(CHUNK, Ordering::Relaxed);
-        let Some(rest) = shared.due.get(from..).filter(|rest| !rest.is_empty()) else { return };
-        for injection in rest.iter().take(CHUNK) {
-            if shared.stop.load(Ordering::Relaxed) {
-                return;
-            }
-            UNDER_WAY.set(Some(Box::new(Failing {
-                ready: ready.clone(),
-                injection: injection.clone(),
-                to: to.clone(),
-            })));
-            #[cfg(test)]
-            tests::fail(injection.id);
-            let result = ready.perform(&mut guest, injection, shortcuts);
-            UNDER_WAY.set(None);
-            let message = match result {
-                Ok(row) => Message::Done(Box::new(row)),
-                Err(e) => Message::Refused(e),
-            };
-            let refused = matches!(message, Message::Refused(_));
-            if to.send(message).is_err() || refused {
-                return;
-            }
+        if shared.stop.load(Ordering::Relaxed) {
+            return;
+        }
+        // One at a time: a thread that fails takes none with it.
+        let Some(injection) = shared.due.get(shared.next.fetch_add(1, Ordering::Relaxed)) else { return };
+        UNDER_WAY.set(Some(Box::new(Failing { ready: ready.clone(), injection: injection.clone(), to: to.clone() })));
+        #[cfg(test)]
+        tests::fail(injection.id);
+        let result = ready.perform(&mut guest, injection, shortcuts);
+        UNDER_WAY.set(None);
+        let refused = result.is_err();
+        let message = match result {
+            Ok(row) => Message::Done(Box::new(row)),
+            Err(e) => Message::Refused(e),
+        };
+        if to.send(message).is_err() || refused {
+            return;
         }
     }
 }
 
-/// A panic of the emulator is the outcome of an injection, not the end of the campaign. The release build aborts after the
-/// hook, and a machine in the middle of something cannot be trusted any more; so the thread never leaves the hook. Set once;
-/// other threads have the hook from before.
+/// A panic of the emulator is the outcome of an injection, not the end of the campaign. Where a panic aborts, as in the
+/// release build, that happens after the hook: the thread never leaves it, since its machine cannot be trusted any more. Where
+/// it unwinds, the thread ends. Set once; other threads have the hook from before.
 fn catch_panics() {
     static SET: Once = Once::new();
     SET.call_once(|| {
@@ -289,7 +281,7 @@ fn catch_panics() {
                 row.outcome = Outcome::ToolError;
                 row.detail = info.to_string().lines().collect::<Vec<_>>().join(" ");
                 let _ = failing.to.send(Message::Failed(Box::new(row)));
-                loop {
+                while cfg!(panic = "abort") {
                     thread::park();
                 }
             }
