@@ -192,7 +192,15 @@ fn a_full_disk_costs_no_result() {
 #[test]
 fn what_cannot_be_done_is_refused_with_a_next_step() {
     let scratch = planned(PLAN);
-    scratch.file("old.snap", "MKTMESNP nonsense");
+    let saved = run(Command::new(env!("CARGO_BIN_EXE_mktme-emu"))
+        .args(["-m", "64M", "-serial", "none", "--savevm", "new.snap,at=icount:1000,stop"])
+        .current_dir(scratch.dir()));
+    assert_eq!(saved.status, 10, "{}", saved.stderr);
+    let mut snapshot = fs::read(scratch.path("new.snap")).expect("a snapshot");
+    // The format's number comes after the 20 bytes that say what it is.
+    snapshot[20] ^= 0x40;
+    scratch.file("old.snap", snapshot);
+    fs::remove_file(scratch.path("new.snap")).expect("removed");
     scratch.file(
         "loads.toml",
         PLAN.replace("[machine]\nmemory = \"64M\"\n", "").replace("[guest]", "[guest]\nloadvm = \"old.snap\""),
@@ -202,7 +210,7 @@ fn what_cannot_be_done_is_refused_with_a_next_step() {
     scratch.file("kernel.toml", PLAN.replace("[guest]", "[guest]\nkernel = \"none\""));
     for (words, message) in [
         (&["run", "missing.toml"][..], "missing.toml: no such file"),
-        (&["run", "loads.toml"], "old.snap: "),
+        (&["run", "loads.toml"], "old.snap: a snapshot of format 66; this program reads format 2; accepted"),
         (&["run", "typo.toml"], "gold"),
         (&["run", "kernel.toml"], "none: no such file"),
         (&["run", "stop.toml", "--shard", "1/2"], "stop = false"),

@@ -128,6 +128,73 @@ injections = "all"
     assert!(rows.iter().all(|row| row.state_hash == ready.campaign.golden.state_hash));
 }
 
+/// `story=alias` of the guest `attacks` reads its record from DRAM after marker 52H, and writes it no more.
+fn record(integrity: bool, strata: &str) -> String {
+    plan(strata)
+        .replace("[guest]", "[guest]\nkernel = \"embedded:attacks\"\nappend = \"story=alias check=off\"")
+        .replace("[machine]", &format!("[machine]\nintegrity = {integrity}"))
+        .replace("icount:100000", "begin")
+        + "[oracle]\nconsole = 'result: (.*)'\n"
+}
+
+#[test]
+fn with_integrity_everything_is_noticed_but_replay() {
+    const FLIPS: &str = r#"
+[[stratum]]
+name = "cells"
+faults = "dram-flip line=0x800000 bit={0..512} at=marker:0x52"
+injections = "all"
+[[stratum]]
+name = "another line"
+faults = "splice line=0x800000 from={0x1000000..0x1000400/64} at=marker:0x52"
+injections = "all"
+[[stratum]]
+name = "replay"
+faults = "replay line=0x800000 since=marker:0x51 at=marker:0x52"
+"#;
+    const MACS: &str = r#"
+[[stratum]]
+name = "MAC"
+faults = "mac-flip line=0x800000 bit={0..28} at=marker:0x52"
+injections = "all"
+"#;
+    let with = Arc::new(prepare(&record(true, &format!("{FLIPS}{MACS}"))).expect("a campaign"));
+    let rows = run(&with, options()).expect("rows").rows;
+    assert_eq!(rows.len(), 512 + 16 + 1 + 28);
+    for row in rows {
+        let expected = if row.stratum == "replay" { Outcome::Sdc } else { Outcome::Detected };
+        assert_eq!(row.outcome, expected, "{row:?}");
+        if expected == Outcome::Detected {
+            assert_eq!(row.detail, "#MC, line 0x800000");
+            assert!(row.latency.is_some_and(|latency| latency < 1000), "{row:?}");
+        }
+    }
+    let without = Arc::new(prepare(&record(false, FLIPS)).expect("a campaign"));
+    let rows = run(&without, options()).expect("rows").rows;
+    assert_eq!(count(&rows, |row| row.outcome == Outcome::Detected), 0);
+    assert_eq!(count(&rows, |row| row.stratum == "replay" && row.outcome == Outcome::Sdc), 1);
+}
+
+#[test]
+fn memory_is_a_result_if_the_plan_says_so() {
+    // The text is not read any more then.
+    let text = plan(
+        r#"
+[[stratum]]
+name = "late"
+faults = "dram-flip line=0x21e000 bit={0..512} at=icount:{400000..401000}"
+injections = 20
+"#,
+    );
+    let ready = Arc::new(prepare(&text).expect("a campaign"));
+    let rows = run(&ready, options()).expect("rows").rows;
+    assert_eq!(count(&rows, |row| (row.outcome, row.proof) == (Outcome::Latent, Proof::Unread)), 20, "{rows:?}");
+    let text = text + "[oracle]\nmemory = [\"0x21e000+0x40,keyid=2\"]\n";
+    let ready = Arc::new(prepare(&text).expect("a campaign"));
+    let rows = run(&ready, options()).expect("rows").rows;
+    assert_eq!(count(&rows, |row| row.outcome == Outcome::Sdc && row.detail == "memory at 0x21e000"), 20, "{rows:?}");
+}
+
 #[test]
 fn shards_make_what_the_whole_makes() {
     const PARTS: u64 = 8;
