@@ -176,6 +176,22 @@ injections = "all"
 }
 
 #[test]
+fn faults_that_draw_are_all_different() {
+    let decay = |draw: &str| {
+        let faults = format!("dram-decay rate=1e-6{draw} at=icount:380000");
+        let text = plan(&format!("[[stratum]]\nname = \"decay\"\nfaults = \"{faults}\"\ninjections = \"all\"\n"));
+        let ready = Arc::new(prepare(&text).expect("a campaign"));
+        run(&ready, options()).expect("rows").rows
+    };
+    let rows = decay(" draw={0..12}");
+    let hashes: std::collections::BTreeSet<_> = rows.iter().map(|row| &row.state_hash).collect();
+    assert_eq!((rows.len(), hashes.len()), (12, 12));
+    // Without the key a fault has the number 0, being the only one.
+    let first = rows.iter().find(|row| row.element == 0).expect("the first");
+    assert_eq!(decay("")[0].state_hash, first.state_hash);
+}
+
+#[test]
 fn memory_is_a_result_if_the_plan_says_so() {
     // The text is not read any more then.
     let text = plan(

@@ -10,7 +10,7 @@ use crate::frame::FramePtr;
 use crate::integrity::MAC_BITS;
 use crate::memory::Memory;
 use crate::rate::Rate;
-use crate::tme::{EntropyStep, EntropyStream, injection_generator};
+use crate::tme::{EntropyStep, EntropyStream};
 
 impl Controller {
     /// True when a transfer of one of these lines needs a look.
@@ -155,8 +155,7 @@ impl Controller {
     /// Every bit of every page that exists, with one probability, and after them those of the MACs. Gaps between flipped bits
     /// are drawn, not bits.
     fn decay(&mut self, number: usize, rate: Rate) -> bool {
-        let seed = self.injector.as_ref().map_or(0, |injector| injector.seed());
-        let mut rng = injection_generator(seed, number);
+        let Some(mut rng) = self.injector.as_ref().map(|injector| injector.generator(number)) else { return false };
         if rate == Rate::NEVER {
             return false;
         }
@@ -293,6 +292,11 @@ impl Memory {
     /// page of an awaited access are slow ones: the processor has to forget its shortcuts.
     pub fn arm(&mut self, number: usize, occasion: Occasion, nth: u64, effect: Effect) {
         self.injector_mut().wait(number, occasion, nth, effect);
+    }
+
+    /// Makes an injection draw by another number than its own.
+    pub fn draw_as(&mut self, number: usize, draw: u32) {
+        self.injector_mut().draw_as(number, draw);
     }
 
     /// Performs a fault between two instructions, or begins one that lasts: `times` effects at most.

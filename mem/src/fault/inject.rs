@@ -61,6 +61,8 @@ pub(crate) enum LineEvent {
 /// Armed faults.
 pub(crate) struct Injector {
     seed: u64,
+    /// Injections that draw by another number than their own.
+    draws: Vec<(usize, u32)>,
     waiting: Vec<Waiting>,
     active: Vec<Active>,
     pub(crate) captured: Vec<Captured>,
@@ -87,6 +89,7 @@ impl Injector {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             seed,
+            draws: Vec::new(),
             waiting: Vec::new(),
             active: Vec::new(),
             captured: Vec::new(),
@@ -103,8 +106,14 @@ impl Injector {
         }
     }
 
-    pub(crate) fn seed(&self) -> u64 {
-        self.seed
+    pub(crate) fn draw_as(&mut self, number: usize, draw: u32) {
+        self.draws.push((number, draw));
+    }
+
+    /// What an injection draws from.
+    pub(crate) fn generator(&self, number: usize) -> ChaCha20Rng {
+        let draw = self.draws.iter().find(|(of, _)| *of == number).map_or(number, |(_, draw)| *draw as usize);
+        injection_generator(self.seed, draw)
     }
 
     /// Brings what is looked up quickly up to date.
@@ -243,7 +252,7 @@ impl Injector {
     }
 
     pub(crate) fn start(&mut self, number: usize, disturbance: Disturbance, times: Option<u64>) {
-        let rng = injection_generator(self.seed, number);
+        let rng = self.generator(number);
         self.active.push(Active { number, disturbance, left: times, effects: 0, rng, rows: Rows::default() });
         self.index();
     }

@@ -85,7 +85,8 @@ pub(crate) struct Injections {
 
 impl Machine {
     /// Arms faults, in addition to those armed before. The machine has been powered on; nothing of the guest need have run.
-    /// The numbers by which random triggers and rates draw count from 0 in the order of arming.
+    /// The numbers by which random triggers and rates draw count from 0 in the order of arming, where a fault does not have its
+    /// own.
     ///
     /// # Errors
     /// The first fault that cannot fire, and why; nothing is armed then.
@@ -97,6 +98,9 @@ impl Machine {
             let number = self.injections.as_ref().map_or(0, |injections| injections.list.len());
             let injections = self.injections.get_or_insert_default();
             injections.list.push(Injection { spec: spec.clone(), triggered: None, effect: None });
+            if let Some(draw) = spec.draw {
+                self.cpu.mem.draw_as(number, draw);
+            }
             if let Target::Replay { since, .. } = &spec.target {
                 self.wait(number, since, Act::Capture);
             }
@@ -127,11 +131,16 @@ impl Machine {
         }
     }
 
+    /// The number by which an injection draws.
+    fn draw(&self, number: usize) -> usize {
+        self.injections().get(number).and_then(|injection| injection.spec.draw).map_or(number, |draw| draw as usize)
+    }
+
     fn wait(&mut self, number: usize, trigger: &Trigger, act: Act) {
         let occasion = match *trigger {
             Trigger::Icount(n) => return self.wait_until(n, number, act),
             Trigger::Random { from, to } => {
-                let n = from + injection_number(self.config().seed, number, to - from);
+                let n = from + injection_number(self.config().seed, self.draw(number), to - from);
                 return self.wait_until(n, number, act);
             }
             Trigger::Exec { physical: true, address: what, nth } => {

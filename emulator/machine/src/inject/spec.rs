@@ -11,6 +11,8 @@ pub struct FaultSpec {
     pub at: Trigger,
     /// `None`: as long as faults of this kind last by themselves.
     pub lasts: Option<Lasts>,
+    /// The number by which rates and random triggers draw, instead of the place among the armed faults.
+    pub draw: Option<u32>,
 }
 
 /// What goes wrong.

@@ -137,7 +137,7 @@ impl Cases {
             1 => Lasts::Instructions(1 + c.below(1 << 50)),
             _ => Lasts::Ever,
         });
-        FaultSpec { target, at: self.trigger(), lasts }
+        FaultSpec { target, at: self.trigger(), lasts, draw: self.maybe(|c| c.below(1 << 32) as u32) }
     }
 }
 

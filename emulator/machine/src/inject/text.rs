@@ -195,7 +195,7 @@ fn listed(keys: &str) -> String {
         Some(optional) => format!("{optional}=], "),
         None => format!("{key}=, "),
     });
-    each.collect::<String>() + "at=, [for=]"
+    each.collect::<String>() + "at=, [for=], [draw=]"
 }
 
 fn line(text: &str) -> std::result::Result<LineAddr, &'static str> {
@@ -214,7 +214,7 @@ impl FromStr for FaultSpec {
             return error(format!("unknown target `{target}`; accepted: {}", names.join(", ")));
         };
         let known = |key: &str| {
-            let mut all = keys.split(' ').map(|key| key.trim_matches(['[', ']'])).chain(["at", "for"]);
+            let mut all = keys.split(' ').map(|key| key.trim_matches(['[', ']'])).chain(["at", "for", "draw"]);
             all.any(|name| name == key)
         };
         let mut given: Vec<(&str, &str)> = Vec::new();
@@ -228,7 +228,14 @@ impl FromStr for FaultSpec {
             }
         }
         let keys = Keys { target, given };
-        Ok(Self { target: parse_target(&keys)?, at: keys.trigger("at")?, lasts: lasts(&keys)? })
+        let draw = match keys.optional("draw") {
+            None => None,
+            Some(text) => match number(text).and_then(|n| u32::try_from(n).ok()) {
+                None => return keys.refuse("draw", text, "a number of 32 bits"),
+                draw => draw,
+            },
+        };
+        Ok(Self { target: parse_target(&keys)?, at: keys.trigger("at")?, lasts: lasts(&keys)?, draw })
     }
 }
 
@@ -458,11 +465,12 @@ impl fmt::Display for FaultSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at={}", self.target, self.at)?;
         match self.lasts {
-            None => Ok(()),
-            Some(Lasts::Times(n)) => write!(f, " for={n}"),
-            Some(Lasts::Instructions(n)) => write!(f, " for=icount:{n}"),
-            Some(Lasts::Ever) => write!(f, " for=ever"),
+            None => {}
+            Some(Lasts::Times(n)) => write!(f, " for={n}")?,
+            Some(Lasts::Instructions(n)) => write!(f, " for=icount:{n}")?,
+            Some(Lasts::Ever) => write!(f, " for=ever")?,
         }
+        self.draw.map_or(Ok(()), |draw| write!(f, " draw={draw}"))
     }
 }
 
