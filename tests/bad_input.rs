@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Scratch, elf, emu, guest};
+use std::process::{Command, Stdio};
 
 /// Runs and returns the message of a refusal.
 fn refusal<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> String {
@@ -185,4 +186,19 @@ fn scripts_are_refused_by_file_and_line() {
     assert!(message("--input /nonexistent").starts_with("--input /nonexistent: no such file or directory; accepted:"));
     let binary = scratch.file("binary", [0xFF, 0xFE]);
     assert!(message(&format!("--input {binary}")).contains("not UTF-8"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    for (args, status) in [(&["-m", "64M", "--quiet-bios", "-serial", "none"][..], 0), (&["-m", "1"][..], 2)] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_mktme-emu"))
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        drop(child.stderr.take());
+        assert_eq!(child.wait().expect("an end").code(), Some(status), "{args:?}");
+    }
 }

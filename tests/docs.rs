@@ -1,7 +1,7 @@
 //! The documentation's transcripts, replayed.
 //!
-//! A fenced block marked `console` is a session: lines that start with `$ ` are shell commands (`\` at the end continues),
-//! the lines after each are what it prints, standard error included. A line `...` stands for any lines, `...` inside a line
+//! A fenced block marked `console` is a session: lines that start with `$ ` are shell commands (`\` at the end continues, and
+//! `<<'END'` up to END), the lines after each are what it prints, standard error included. A line `...` stands for any lines, `...` inside a line
 //! for any text. Pages with a command that names `guests/linux/work/` are replayed with the Linux kit, in a directory that has
 //! the repository's `guests`.
 
@@ -17,6 +17,9 @@ use std::process::{Command, Stdio};
 /// What a command has that needs the Linux kit.
 const KIT: &str = "guests/linux/work/";
 
+/// The last line of a here-document.
+const HERE_END: &str = "END";
+
 struct Session {
     /// First line of the block, from 1.
     line: usize,
@@ -28,6 +31,7 @@ fn sessions(text: &str) -> Vec<Session> {
     let mut sessions = Vec::new();
     let mut current: Option<Session> = None;
     let mut continued = false;
+    let mut here_document = false;
     for (index, line) in text.lines().enumerate() {
         let Some(session) = &mut current else {
             if line == "```console" {
@@ -35,7 +39,12 @@ fn sessions(text: &str) -> Vec<Session> {
             }
             continue;
         };
-        if line == "```" {
+        if here_document {
+            let (command, _) = session.commands.last_mut().expect("a command was begun");
+            command.push('\n');
+            command.push_str(line);
+            here_document = line != HERE_END;
+        } else if line == "```" {
             sessions.extend(current.take());
         } else if continued || line.starts_with("$ ") {
             if !continued {
@@ -45,6 +54,7 @@ fn sessions(text: &str) -> Vec<Session> {
             let part = if continued { line.trim_start() } else { &line[2..] };
             continued = part.ends_with('\\');
             command.push_str(part.trim_end_matches('\\'));
+            here_document = command.ends_with(&format!("<<'{HERE_END}'"));
         } else if let Some((_, expected)) = session.commands.last_mut() {
             expected.push(line.to_owned());
         }

@@ -132,7 +132,7 @@ impl Terminal {
         let (guest, actions) = self.keys.sort(&buf[..n]);
         type_in(machine, &guest);
         if actions.contains(&Action::Help) {
-            eprint!("{KEYS_HELP}");
+            say!("{KEYS_HELP}");
         }
         Some(if actions.contains(&Action::Quit) { Looked::Quit } else { Looked::Done })
     }

@@ -6,6 +6,9 @@
 //! and the other commands: [`explore`], which repeats runs, [`bus_trace`], which shows what a run recorded, [`campaign`], which injects
 //! many faults, and [`bench`].
 
+#[macro_use]
+mod say;
+
 pub mod args;
 pub mod bench;
 pub mod bus_trace;
@@ -59,7 +62,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
     match result {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
-            eprintln!("mktme-emu: {failure}");
+            sayln!("mktme-emu: {failure}");
             ExitCode::from(failure.status())
         }
     }

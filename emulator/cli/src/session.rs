@@ -285,17 +285,17 @@ impl Session {
         let traced = self.plan.bus_trace.finish(&mut self.machine)?;
         let status = outcome.status();
         for what in missed {
-            eprintln!("mktme-emu: --savevm {what}: not saved, the run ended before");
+            sayln!("mktme-emu: --savevm {what}: not saved, the run ended before");
         }
         if self.plan.summary || status != status::SUCCESS {
-            eprintln!("mktme-emu: {outcome} (exit status {status})");
+            sayln!("mktme-emu: {outcome} (exit status {status})");
         }
         if outcome.wants_dump() {
-            eprint!("{}", self.machine.register_dump());
+            say!("{}", self.machine.register_dump());
             let (rip, cpl) = (self.machine.cpu.rip(), self.machine.cpu.cpl);
             let place = self.sanitize.symbols.resolve(&mut self.machine, rip, cpl);
             if place.symbol.is_some() {
-                eprintln!("  RIP is at {place}");
+                sayln!("  RIP is at {place}");
             }
         }
         if let Some(file) = self.plan.dump_dram.take() {
@@ -307,11 +307,11 @@ impl Session {
                 .map_err(|e| Failure::Host(format!("standard output: {}", crate::files::reason(&e))))?;
         }
         if self.plan.summary {
-            eprint!("{}", Summary::new(&self.machine, self.plan.log.unknown_unprinted(), self.plan.savevm.saved()));
+            say!("{}", Summary::new(&self.machine, self.plan.log.unknown_unprinted(), self.plan.savevm.saved()));
             if let Some(Counts { reads, writes, .. }) = traced {
-                eprintln!("  bus trace      {} reads, {} writes", grouped(reads), grouped(writes));
+                sayln!("  bus trace      {} reads, {} writes", grouped(reads), grouped(writes));
             }
-            eprint!("{}", Inject::summary(&self.machine));
+            say!("{}", Inject::summary(&self.machine));
         }
         self.sanitize.finish(&mut self.machine, &self.plan)?;
         Ok(status)

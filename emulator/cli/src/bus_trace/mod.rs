@@ -65,7 +65,7 @@ pub fn main(args: &BusTraceArgs) -> ExitCode {
     match show(args) {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
-            eprintln!("mktme-emu: bus-trace: {failure}");
+            sayln!("mktme-emu: bus-trace: {failure}");
             ExitCode::from(failure.status())
         }
     }
@@ -95,7 +95,7 @@ fn show(args: &BusTraceArgs) -> Result<u8> {
         None => Ok(status::SUCCESS),
         Some(TraceError::Io(e)) => Err(Failure::Host(format!("{}: {}", args.file.display(), files::reason(&e)))),
         Some(e) => {
-            eprintln!("mktme-emu: bus-trace: {}: {e}", args.file.display());
+            sayln!("mktme-emu: bus-trace: {}: {e}", args.file.display());
             Ok(INCOMPLETE)
         }
     }

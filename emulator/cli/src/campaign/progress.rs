@@ -43,14 +43,14 @@ impl Progress {
     pub fn tick(&mut self, what: &str, icount: u64) {
         if self.stopped.load(Ordering::Relaxed) {
             self.clear();
-            eprintln!("mktme-emu: stopped before the first injection (exit status {})", status::SIGNAL);
+            sayln!("mktme-emu: stopped before the first injection (exit status {})", status::SIGNAL);
             std::process::exit(i32::from(status::SIGNAL));
         }
         self.bar.set_message(format!("{what}: {:.0} million instructions", icount as f64 / 1e6));
         self.bar.tick();
         if !stderr().is_terminal() && self.told.elapsed() >= INTERVAL {
             self.told = Instant::now();
-            eprintln!("{what}: {:.0} million instructions", icount as f64 / 1e6);
+            sayln!("{what}: {:.0} million instructions", icount as f64 / 1e6);
         }
     }
 
@@ -94,7 +94,7 @@ impl Observer for Progress {
             if stderr().is_terminal() {
                 self.bar.set_message(line);
             } else {
-                eprintln!("{done}/{total}: {line}");
+                sayln!("{done}/{total}: {line}");
             }
         }
     }

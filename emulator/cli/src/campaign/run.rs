@@ -93,13 +93,13 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     let finished = engine::run(&ready, &mut journal, rows, Options { shard, jobs, shortcuts }, &mut progress)?;
     progress.clear();
     let (seconds, made) = (injecting.elapsed().as_secs_f64(), finished.rows.len().saturating_sub(before));
-    eprintln!(
+    sayln!(
         "mktme-emu: {made} injections in {seconds:.1} s, {:.1} a second; {:.1} s to their start",
         made as f64 / seconds.max(1e-3),
         reached.as_secs_f64()
     );
     if !finished.complete {
-        eprintln!(
+        sayln!(
             "mktme-emu: stopped after {} injections; the same command goes on from there (exit status {})",
             finished.rows.len(),
             status::SIGNAL

@@ -79,7 +79,7 @@ pub fn main(args: &ExploreArgs) -> ExitCode {
     match explore(args) {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
-            eprintln!("mktme-emu: explore: {failure}");
+            sayln!("mktme-emu: explore: {failure}");
             ExitCode::from(failure.status())
         }
     }
@@ -243,7 +243,7 @@ impl Progress {
             Some(bar) => bar.inc(1),
             None if self.told.elapsed() >= PROGRESS_INTERVAL => {
                 self.told = Instant::now();
-                eprintln!("mktme-emu: explore: {} of {} runs", self.done, self.total);
+                sayln!("mktme-emu: explore: {} of {} runs", self.done, self.total);
             }
             None => {}
         }

@@ -170,10 +170,10 @@ impl Sanitize {
         let id = self.reported.iter().filter(|r| !r.suppressed).count() + 1;
         let reported = Reported { id, hazard, access, other, count: 0, suppressed, origin: None };
         for note in self.symbols.take_notes() {
-            eprintln!("mktme-emu: {note}");
+            sayln!("mktme-emu: {note}");
         }
         if !suppressed {
-            eprint!("{}", report::Text(&reported));
+            say!("{}", report::Text(&reported));
             if let Some(json) = &mut self.json {
                 json.hazard(&reported)?;
             }
@@ -216,10 +216,10 @@ impl Sanitize {
             json.end(&told, &totals)?;
         }
         for unused in &totals.unused {
-            eprintln!("mktme-emu: --sanitize-suppressions {unused}: suppressed nothing");
+            sayln!("mktme-emu: --sanitize-suppressions {unused}: suppressed nothing");
         }
         if plan.summary || !told.is_empty() {
-            eprint!("{}", report::Summary { reported: &told, totals: &totals });
+            say!("{}", report::Summary { reported: &told, totals: &totals });
         }
         Ok(())
     }
