@@ -4,6 +4,7 @@ use crate::addr::{AddressLayout, BusAddr, KeyId, LINE_BYTES, LINES_PER_PAGE, PAG
 use crate::bus_trace;
 use crate::dram::Dram;
 use crate::event::{Event, Events};
+use crate::fault::about::About;
 use crate::fault::inject::{Injector, LineEvent};
 use crate::fault::{Direction, Faults, Transfer, WritebackAction};
 use crate::frame::FramePtr;
@@ -53,6 +54,8 @@ pub(crate) struct Controller {
     pub(crate) faults: Option<Box<Faults>>,
     /// Faults that wait or last; likewise.
     pub(crate) injector: Option<Box<Injector>>,
+    /// What the injector may be about, so that what it is not about costs next to nothing.
+    pub(crate) about: About,
     /// KeyID bits that are stuck at 0 and at 1 on the way from the cores.
     pub(crate) wires: Option<(u16, u16)>,
     /// MACs and poison, on a machine that has them; likewise.
@@ -73,6 +76,7 @@ impl Controller {
             late_write_backs,
             faults: None,
             injector: None,
+            about: About::default(),
             wires: None,
             integrity: None,
             bus: None,
@@ -145,6 +149,9 @@ impl Controller {
             None => transfer,
             Some(faults) => faults.apply(transfer, direction),
         };
+        if !self.about.line(place.line()) {
+            return transfer;
+        }
         match &self.injector {
             None => transfer,
             Some(injector) => injector.redirect(transfer, direction),
@@ -299,7 +306,7 @@ impl Controller {
         if self.integrity.is_some() {
             self.seal(place, transfer, poison);
         }
-        if self.injector.is_some() {
+        if self.disturbed(place, 1) {
             self.stick(page, line);
         }
         encrypted
@@ -334,7 +341,7 @@ impl Controller {
     /// [`write_back`](Self::write_back) of many lines, in order: the cipher takes as many as a page has at a time.
     pub(crate) fn write_back_all(&mut self, lines: impl ExactSizeIterator<Item = (Place, FramePtr)>) {
         // What these look at changes from line to line.
-        let each = self.faults.is_some() || self.injector.is_some() || self.integrity.is_some();
+        let each = self.faults.is_some() || self.integrity.is_some();
         if each || self.events().enabled() {
             return lines.for_each(|(place, frame)| self.write_back(place, frame));
         }
@@ -347,6 +354,10 @@ impl Controller {
             batch.extend(lines.by_ref().take(LINES_PER_PAGE));
             if batch.is_empty() {
                 return;
+            }
+            if batch.iter().any(|(place, _)| self.about.line(place.line())) {
+                batch.iter().for_each(|&(place, frame)| self.write_back(place, frame));
+                continue;
             }
             for (plain, (place, frame)) in plain.iter_mut().zip(&batch) {
                 *plain = frame.0.line(place.line());

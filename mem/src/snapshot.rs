@@ -17,6 +17,7 @@ use crate::controller::Writers;
 use crate::dram::{CellPage, Metadata, PageTable};
 use crate::event::Events;
 use crate::fault::Faults;
+use crate::fault::about::About;
 use crate::frame::FramePtr;
 use crate::integrity::LineMetadata;
 use crate::map::AddressMap;
@@ -118,6 +119,7 @@ impl Memory {
         controller.stats = stats.clone();
         controller.faults = faults.map(Box::new);
         (controller.injector, controller.wires) = (None, None);
+        controller.about = About::default();
         if let Some(integrity) = &mut controller.integrity {
             integrity.forget();
         }

@@ -1,5 +1,6 @@
 //! How faults are armed, and how the rest of the memory side meets them.
 
+use super::about::About;
 use super::disturb::{Accessed, Disturbance, Effect, LateWriteBack, Occasion, Report, Reported};
 use super::inject::{Injector, LineEvent};
 use crate::CipherLine;
@@ -16,10 +17,13 @@ impl Controller {
     /// True when a transfer of one of these lines needs a look.
     #[inline]
     pub(crate) fn disturbed(&self, place: Place, lines: usize) -> bool {
-        match &self.injector {
-            None => false,
-            Some(injector) => injector.concerns(self.layout().mem(place.address).line(), lines),
-        }
+        let may_be = if lines == 1 { self.about.line(place.line()) } else { self.about.any_line() };
+        may_be && self.is_disturbed(place, lines)
+    }
+
+    fn is_disturbed(&self, place: Place, lines: usize) -> bool {
+        let line = self.layout().mem(place.address).line();
+        self.injector.as_ref().is_some_and(|injector| injector.concerns(line, lines))
     }
 
     fn line_and_keyid(&self, place: Place) -> (LineAddr, KeyId) {
@@ -64,6 +68,7 @@ impl Controller {
 
     /// Performs a fault, or begins one that lasts.
     fn disturb(&mut self, number: usize, disturbance: Disturbance, times: Option<u64>, keyid: Option<KeyId>) {
+        self.about.note_disturbance(&disturbance);
         let effect = match &disturbance {
             Disturbance::Flip { line, bits } => self.change_cells(*line, |cells| bits.flip(&mut cells.0)),
             Disturbance::Stuck { line, bits, value } => {
@@ -291,6 +296,7 @@ impl Memory {
     /// Lets an injection wait: on the `nth` occasion, from 1, `effect` happens. Costs nothing elsewhere, but accesses to the
     /// page of an awaited access are slow ones: the processor has to forget its shortcuts.
     pub fn arm(&mut self, number: usize, occasion: Occasion, nth: u64, effect: Effect) {
+        self.controller.about.note_occasion(&occasion);
         self.injector_mut().wait(number, occasion, nth, effect);
     }
 
@@ -335,6 +341,7 @@ impl Memory {
     pub fn disarm(&mut self) {
         self.cache.expose_all(&mut self.controller);
         self.controller.injector = None;
+        self.controller.about = About::default();
         self.controller.wires = None;
         self.note_observed();
     }
@@ -399,10 +406,8 @@ impl Memory {
     /// walker's is its physical one.
     #[inline(always)]
     pub fn awaits_access(&self, linear: u64, bus: BusAddr) -> bool {
-        match &self.controller.injector {
-            None => false,
-            Some(injector) => injector.may_await(linear, bus.0),
-        }
+        self.controller.about.accesses()
+            && self.controller.injector.as_ref().is_some_and(|injector| injector.may_await(linear, bus.0))
     }
 
     /// True when accesses to the page may not take a shortcut.

@@ -4,6 +4,7 @@
 //! [`Faults`] are armed and disarmed by hand. [`disturb`] has the faults that wait for something, and last as long as they
 //! should: `inject` keeps them, `arm` is where the controller and the processor meet them.
 
+pub(crate) mod about;
 mod arm;
 pub mod disturb;
 mod hammer;
