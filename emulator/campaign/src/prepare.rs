@@ -10,6 +10,7 @@ use crate::space::{Names, Set, Space};
 use crate::stats;
 use machine::Machine;
 use machine::inject::{Limits, check, number};
+use mem::PhysAddr;
 use std::collections::BTreeMap;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -68,14 +69,30 @@ impl Ready {
             strata,
         };
         let ready = Ready { symbols: Symbols::of(&file)?, file, golden, spaces, campaign };
-        ready.check_corners()?;
+        ready.check_possible()?;
         Ok(ready)
     }
 
-    /// Looks for faults that cannot fire before anything is injected.
-    fn check_corners(&self) -> Result<()> {
+    /// Looks for memory that is not there and faults that cannot fire, before anything is injected.
+    fn check_possible(&self) -> Result<()> {
         let Some(first) = self.golden.rungs.first() else { return Ok(()) };
         let machine = Machine::from_snapshot(&first.snapshot).map_err(|e| CampaignError::Host(e.to_string()))?;
+        let keyids = 1u32 << machine.cpu.mem.tme().keyid_bits();
+        for region in &self.file.plan.oracle.memory {
+            let (first, last) = (region.address, region.address.saturating_add(region.bytes - 1));
+            if ![first, last].into_iter().all(|address| machine.cpu.mem.is_ram(PhysAddr(address))) {
+                return refuse(
+                    format_args!("oracle.memory: {first:#x} to {last:#x} is not in RAM"),
+                    "an address range in RAM",
+                );
+            }
+            if u32::from(region.keyid) >= keyids {
+                return refuse(
+                    format_args!("oracle.memory: KeyID {}", region.keyid),
+                    format_args!("0 to {}", keyids - 1),
+                );
+            }
+        }
         for (of, space) in self.campaign.strata.iter().zip(&self.spaces) {
             for text in space.corners() {
                 let spec = self.spec(&text, &of.name)?;

@@ -178,7 +178,7 @@ injections = "all"
 #[test]
 fn faults_that_draw_are_all_different() {
     let decay = |draw: &str| {
-        let faults = format!("dram-decay rate=1e-6{draw} at=icount:380000");
+        let faults = format!("dram-decay rate=1e-5{draw} at=icount:380000");
         let text = plan(&format!("[[stratum]]\nname = \"decay\"\nfaults = \"{faults}\"\ninjections = \"all\"\n"));
         let ready = Arc::new(prepare(&text).expect("a campaign"));
         run(&ready, options()).expect("rows").rows
@@ -341,6 +341,9 @@ fn what_cannot_be_is_refused_by_name() {
         (plan(MIXED).replace("\"icount:100000\"", "\"marker:7\""), "ended before"),
         (plan(MIXED).replace("\"exit\"", "\"never\""), "begin, icount:N, marker:VALUE"),
         (plan(MIXED) + "[detected]\nconsole = ['PASS|ok']\nmarkers = []\n", "counts as detected"),
+        (plan(MIXED) + "[oracle]\nmemory = [\"0x3ffffc0+0x80\"]\n", "is not in RAM"),
+        (plan(MIXED) + "[oracle]\nmemory = [\"0x1000+0x80,keyid=64\"]\n", "0 to 63"),
+        (plan(MIXED) + "[oracle]\nmemory = [\"0x1000\"]\n", "ADDRESS+BYTES"),
         (plan(MIXED).replace("memory = \"64M\"", "memory = \"64 miles\""), "memory"),
     ] {
         let said = refused(&text);
