@@ -55,6 +55,6 @@ awk -v from="$from" -v to="$to" '
     $1 ~ /^[0-9,]+$/ && $2 ~ /^\(/ { gsub(",", "", $1); sums[group($0)] += sign * $1 }
     END {
         insns = to - from
-        printf "guest instructions %d to %d: %.1f host instructions for each\n", from, to, total / insns
+        printf "guest instructions %.0f to %.0f: %.1f host instructions for each\n", from, to, total / insns
         for (name in sums) printf "%8.2f %5.1f %%  %s\n", sums[name] / insns, 100 * sums[name] / total, name | "sort -rn"
     }' "$dir/$from.txt" "$dir/$to.txt"
