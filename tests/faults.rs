@@ -3,15 +3,13 @@
 
 mod common;
 
+use common::asm::{Code, copy, marker, pconfig_random};
 use common::{Scratch, emu};
 use firmware::Images;
-use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 use machine::inject::{FaultSpec, Limits, Outcome};
 use machine::{Config, Exit, Machine};
 use mem::{BusAddr, CacheModel, PhysAddr};
-
-type Code = Result<(), IcedError>;
 
 /// A page of data: physical, and its linear addresses with KeyIDs 1 and 2.
 const PAGE: u64 = 0x40_0000;
@@ -23,8 +21,8 @@ const OTHER: u64 = 0x800;
 const RESULT: u64 = 0x70_0000;
 /// What its loop works on.
 const WORK: u64 = 0x78_0000;
-/// MKTME_KEY_PROGRAM_STRUCT
-const KEY_PROGRAM: u64 = 0x50_0000;
+/// ENC_ALG
+const AES_XTS_128: u64 = 1;
 const TABLES: u64 = 0x60_0000;
 /// The entry state's PML4 (docs/boot.md).
 const PML4: u64 = 0x9000;
@@ -32,7 +30,6 @@ const PRESENT_RW: u64 = 0b11;
 const LARGE: u64 = 1 << 7;
 const KEYID_SHIFT: u32 = 40;
 const DEBUG_EXIT: i32 = 0xF4;
-const MARKER: i32 = 0xE8;
 const IA32_TSC_AUX: i32 = 0xC000_0103u32 as i32;
 
 /// First contents of the line, second contents, and those of the line under KeyID 2.
@@ -52,32 +49,6 @@ fn fill(a: &mut CodeAssembler, address: u64, value: u64) -> Code {
 fn flush(a: &mut CodeAssembler, address: u64) -> Code {
     a.mov(rax, address)?;
     a.clflush(byte_ptr(rax))
-}
-
-fn copy(a: &mut CodeAssembler, from: u64, to: u64) -> Code {
-    a.mov(rax, from)?;
-    a.mov(rbx, to)?;
-    for n in 0..8 {
-        a.mov(rcx, qword_ptr(rax + 8 * n))?;
-        a.mov(qword_ptr(rbx + 8 * n), rcx)?;
-    }
-    Ok(())
-}
-
-fn marker(a: &mut CodeAssembler, value: i32) -> Code {
-    a.mov(eax, value)?;
-    a.out(MARKER, al)
-}
-
-/// A random key for a KeyID.
-fn pconfig(a: &mut CodeAssembler, keyid: u64) -> Code {
-    a.mov(rax, KEY_PROGRAM)?;
-    // KEYID_SET_KEY_RANDOM; XTS-128 is algorithm bit 0.
-    a.mov(rcx, keyid | (1 << 8 | 1) << 16)?;
-    a.mov(qword_ptr(rax), rcx)?;
-    a.mov(rbx, KEY_PROGRAM)?;
-    a.mov(eax, 0)?;
-    a.pconfig()
 }
 
 /// Loads, stores, string instructions and calls, over and over.
@@ -114,8 +85,8 @@ fn work(a: &mut CodeAssembler) -> Code {
 }
 
 fn guest(a: &mut CodeAssembler) -> Code {
-    pconfig(a, 1)?;
-    pconfig(a, 2)?;
+    pconfig_random(a, 1, AES_XTS_128)?;
+    pconfig_random(a, 2, AES_XTS_128)?;
     for n in 0..2 {
         fill(a, PAGE_1 + 64 * n, FIRST)?;
         flush(a, PAGE_1 + 64 * n)?;

@@ -2,9 +2,9 @@
 
 mod common;
 
+use common::asm::{Code, KEY_PROGRAM, MARKER, copy, marker, pconfig_random};
 use common::{Scratch, emu};
 use firmware::Images;
-use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 use machine::inject::{FaultSpec, Limits, Outcome};
 use machine::snapshot::Snapshot;
@@ -12,8 +12,6 @@ use machine::{Config, Exit, Machine};
 use mem::{Algorithm, BusAddr, CacheModel, EncryptionAlgorithm, KeyId, PhysAddr};
 use x86::msr::{IA32_MC0_ADDR, IA32_MC0_CTL, IA32_MC0_MISC, IA32_MC0_STATUS, IA32_MCG_CAP, IA32_MCG_STATUS};
 use x86::tme::pconfig;
-
-type Code = Result<(), IcedError>;
 
 /// A page of data: physical, and its linear address with KeyID 1.
 const PAGE: u64 = 0x40_0000;
@@ -30,7 +28,8 @@ const IDT: u64 = 0x68_0000;
 const IDTR: u64 = 0x69_0000;
 const STAGING: u64 = 0x6A_0000;
 const GOOD_LINE: u64 = 0x6B_0000;
-const KEY_PROGRAM: u64 = 0x50_0000;
+/// ENC_ALG
+const AES_XTS_128_WITH_INTEGRITY: u64 = 2;
 const TABLES: u64 = 0x60_0000;
 const TABLES_3: u64 = 0x4A_0000;
 const PML4: u64 = 0x9000;
@@ -38,7 +37,6 @@ const PRESENT_RW: u64 = 0b11;
 const LARGE: u64 = 1 << 7;
 const KEYID_SHIFT: u32 = 40;
 const DEBUG_EXIT: i32 = 0xF4;
-const MARKER: i32 = 0xE8;
 
 const FIRST: u64 = 0x1111_1111_1111_1111;
 const SECOND: u64 = 0x2222_2222_2222_2222;
@@ -55,31 +53,6 @@ fn put(a: &mut CodeAssembler, address: u64, value: u64) -> Code {
     }
     a.mov(rax, address)?;
     a.movdir64b(rax, zmmword_ptr(rsi))
-}
-
-fn copy(a: &mut CodeAssembler, from: u64, to: u64) -> Code {
-    a.mov(rax, from)?;
-    a.mov(rbx, to)?;
-    for n in 0..8 {
-        a.mov(rcx, qword_ptr(rax + 8 * n))?;
-        a.mov(qword_ptr(rbx + 8 * n), rcx)?;
-    }
-    Ok(())
-}
-
-fn marker(a: &mut CodeAssembler, value: i32) -> Code {
-    a.mov(eax, value)?;
-    a.out(MARKER, al)
-}
-
-/// A random key with AES-XTS-128 and a MAC: ENC_ALG 02H.
-fn pconfig_with_integrity(a: &mut CodeAssembler, keyid: u64) -> Code {
-    a.mov(rax, KEY_PROGRAM)?;
-    a.mov(rcx, keyid | (2 << 8 | 1) << 16)?;
-    a.mov(qword_ptr(rax), rcx)?;
-    a.mov(rbx, KEY_PROGRAM)?;
-    a.mov(eax, 0)?;
-    a.pconfig()
 }
 
 /// Notes registers, repairs the data line by MOVDIR64B and goes on; ends the run where the line is another one.
@@ -149,7 +122,7 @@ fn guest(a: &mut CodeAssembler, mce: bool, plain: bool) -> Code {
         a.mov(cr4, rax)?;
     }
     put(a, GOOD_LINE, GOOD)?;
-    pconfig_with_integrity(a, 1)?;
+    pconfig_random(a, 1, AES_XTS_128_WITH_INTEGRITY)?;
     a.mov(rbx, RESULT + 0x100)?;
     a.mov(qword_ptr(rbx), rax)?;
     for n in 0..2 {
@@ -387,7 +360,7 @@ fn a_machine_check_that_cannot_be_delivered_shuts_down() {
 
 /// A key with a MAC for KeyID 1, and its mapping.
 fn no_mce_mapping(a: &mut CodeAssembler) -> Code {
-    pconfig_with_integrity(a, 1)?;
+    pconfig_random(a, 1, AES_XTS_128_WITH_INTEGRITY)?;
     let tables = TABLES + 0x2000;
     for (at, entry) in [
         (PML4 + 8, tables | PRESENT_RW),

@@ -1,6 +1,7 @@
 //! Running the program, and guests made of a few instructions.
 #![allow(dead_code)]
 
+pub mod asm;
 pub mod linux;
 
 use iced_x86::IcedError;
