@@ -28,7 +28,14 @@ pub const PREFIX: &str = "embedded:";
 /// Every guest and its name.
 pub const ALL: [(&str, &[u8]); 3] = [("hello-mktme", HELLO_MKTME), ("template", TEMPLATE), ("attacks", ATTACKS)];
 
-/// The guest of a name without [`PREFIX`].
-pub fn named(name: &str) -> Option<&'static [u8]> {
-    ALL.into_iter().find(|(other, _)| *other == name).map(|(_, image)| image)
+/// The embedded guest that a file's name stands for. `None`: the name has no [`PREFIX`], so it is that of a file.
+///
+/// # Errors
+/// There is no such guest; the message says which there are.
+pub fn embedded(name: &str) -> Option<Result<&'static [u8], String>> {
+    let guest = name.strip_prefix(PREFIX)?;
+    Some(ALL.into_iter().find(|(other, _)| *other == guest).map(|(_, image)| image).ok_or_else(|| {
+        let names: Vec<String> = ALL.iter().map(|(name, _)| format!("{PREFIX}{name}")).collect();
+        format!("{name}: no such guest; accepted: {}", names.join(", "))
+    }))
 }

@@ -9,6 +9,7 @@
 //! | `results.parquet`, `part-K-of-N.parquet` | rows, when it is over |
 
 use crate::error::{CampaignError, Result, host};
+use crate::files::{put, reason};
 use crate::golden::{Start, Tick, config};
 use crate::meta::Shard;
 use crate::plan::PlanFile;
@@ -65,7 +66,8 @@ impl Directory {
     pub fn plan(&self) -> Result<PlanFile> {
         let path = self.0.join("plan.toml");
         let text = std::fs::read_to_string(&path).map_err(|e| {
-            CampaignError::Input(format!("{}; accepted: a directory that campaign run wrote", words(&path, &e)))
+            let why = reason(&e);
+            CampaignError::Input(format!("{}: {why}; accepted: a directory that campaign run wrote", path.display()))
         })?;
         let directory = self.record().map(|record| record.plan_directory).unwrap_or_default();
         PlanFile::parse(text, directory, &path)
@@ -123,13 +125,12 @@ impl Directory {
         let plan_directory = std::path::absolute(&file.directory).map_err(|e| host(&file.directory, &e))?;
         let record = StartRecord { key, plan_directory, console: start.console.clone() };
         let record = serde_json::to_vec(&record).map_err(|e| CampaignError::Host(e.to_string()))?;
-        write_whole(&self.0.join("start.json"), &record)?;
-        write_whole(&self.0.join("plan.toml"), file.text.as_bytes())
+        for (name, bytes) in [("start.json", &record[..]), ("plan.toml", file.text.as_bytes())] {
+            let path = self.0.join(name);
+            put(&path, bytes).map_err(|e| host(&path, &e))?;
+        }
+        Ok(())
     }
-}
-
-fn words(path: &Path, e: &std::io::Error) -> String {
-    host(path, e).to_string()
 }
 
 fn part_name(shard: Shard, extension: &str) -> String {
@@ -137,17 +138,6 @@ fn part_name(shard: Shard, extension: &str) -> String {
         Shard { parts: 1, .. } => format!("results.{extension}"),
         Shard { part, parts } => format!("part-{part}-of-{parts}.{extension}"),
     }
-}
-
-/// Writes a file whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
-    written.map_err(|e| {
-        // What is left of it is of no use.
-        let _ = std::fs::remove_file(&temporary);
-        host(path, &e)
-    })
 }
 
 /// A hash of everything that the start follows from: two that are equal start alike.

@@ -1,5 +1,6 @@
 //! Why a campaign cannot start, or not go on.
 
+use crate::files::reason;
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
@@ -26,7 +27,5 @@ pub(crate) fn refuse<T>(what: impl Display, accepted: impl Display) -> Result<T>
 
 /// A file that cannot be read or written.
 pub(crate) fn host(path: &Path, e: &io::Error) -> CampaignError {
-    let text = e.to_string();
-    let words = text.find(" (os error").map_or(text.clone(), |end| text[..end].to_lowercase());
-    CampaignError::Host(format!("{}: {words}", path.display()))
+    CampaignError::Host(format!("{}: {}", path.display(), reason(e)))
 }

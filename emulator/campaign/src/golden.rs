@@ -139,15 +139,9 @@ pub fn config(file: &PlanFile) -> Result<Config> {
 /// # Errors
 /// There is none.
 pub(crate) fn kernel(directory: &Path, path: &Path) -> Result<Cow<'static, [u8]>> {
-    let Some(name) = path.to_str().and_then(|path| path.strip_prefix(guests::PREFIX)) else {
-        return read(&directory.join(path), "guest.kernel").map(Cow::Owned);
-    };
-    match guests::named(name) {
-        Some(image) => Ok(Cow::Borrowed(image)),
-        None => {
-            let names: Vec<String> = guests::ALL.iter().map(|(name, _)| format!("{}{name}", guests::PREFIX)).collect();
-            refuse(format_args!("guest.kernel {}: no such guest", path.display()), names.join(", "))
-        }
+    match path.to_str().and_then(guests::embedded) {
+        None => read(&directory.join(path), "guest.kernel").map(Cow::Owned),
+        Some(guest) => guest.map(Cow::Borrowed).map_err(|e| CampaignError::Input(format!("guest.kernel {e}"))),
     }
 }
 

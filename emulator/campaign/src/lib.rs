@@ -11,6 +11,7 @@ pub mod directory;
 pub mod engine;
 pub mod error;
 pub mod experiment;
+mod files;
 pub mod golden;
 pub mod guest;
 pub mod journal;

@@ -1,6 +1,7 @@
 //! Plans: what a campaign is, as a TOML file. docs/campaigns.md is the user's page.
 
-use crate::error::{CampaignError, Result, host, refuse};
+use crate::error::{CampaignError, Result, refuse};
+use crate::files::reason;
 use crate::stats::Confidence;
 use regex::bytes::Regex;
 use serde::Deserialize;
@@ -351,11 +352,8 @@ impl PlanFile {
     /// A file that cannot be read, or that is no plan.
     pub fn read(path: &Path) -> Result<PlanFile> {
         const ACCEPTED: &str = "a campaign plan (docs/campaigns.md)";
-        let text = std::fs::read_to_string(path).map_err(|e| match host(path, &e) {
-            CampaignError::Host(e) | CampaignError::Input(e) => {
-                CampaignError::Input(format!("{e}; accepted: {ACCEPTED}"))
-            }
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| CampaignError::Input(format!("{}: {}; accepted: {ACCEPTED}", path.display(), reason(&e))))?;
         // The parent of a bare name is empty.
         let directory = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")).to_owned();
         PlanFile::parse(text, directory, path)

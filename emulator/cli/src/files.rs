@@ -26,13 +26,10 @@ pub fn read_image(option: &str, path: &Path, (limit, what): (u64, &str), accepte
 
 /// Reads the kernel of `-kernel`, which is a file of at most `limit` bytes, the size of `what`, or one of the embedded guests.
 pub fn read_kernel(path: &Path, limit: (u64, &str)) -> Result<Cow<'static, [u8]>> {
-    let Some(name) = path.to_str().and_then(|path| path.strip_prefix(guests::PREFIX)) else {
-        return read_image("-kernel", path, limit, KERNELS).map(Cow::Owned);
-    };
-    guests::named(name).map(Cow::Borrowed).ok_or_else(|| {
-        let names: Vec<String> = guests::ALL.iter().map(|(name, _)| format!("{}{name}", guests::PREFIX)).collect();
-        Failure::Usage(format!("-kernel {}: no such guest; accepted: {}", path.display(), names.join(", ")))
-    })
+    match path.to_str().and_then(guests::embedded) {
+        None => read_image("-kernel", path, limit, KERNELS).map(Cow::Owned),
+        Some(guest) => guest.map(Cow::Borrowed).map_err(|e| Failure::Usage(format!("-kernel {e}"))),
+    }
 }
 
 /// The operating system's words without Rust's "(os error 2)".

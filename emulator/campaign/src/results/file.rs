@@ -2,11 +2,11 @@
 
 use super::bytes::{pack, unpack};
 use super::{FORMAT, Table};
+use crate::files::{put, reason};
 use crate::meta::{Campaign, Shard};
 use crate::row::Row;
-use std::fs::{self, File};
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 /// Why results could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -39,12 +39,6 @@ pub enum ResultsError {
     },
 }
 
-/// The operating system's words without Rust's "(os error 2)".
-fn reason(e: &io::Error) -> String {
-    let text = e.to_string();
-    text.find(" (os error").map_or(text.clone(), |end| text[..end].to_lowercase())
-}
-
 /// Writes the results of a part of a campaign, in place of a file of that name. The order of `rows` does not matter.
 ///
 /// # Errors
@@ -67,33 +61,4 @@ pub fn write(path: &Path, campaign: &Campaign, shard: Shard, rows: &[Row]) -> Re
 pub fn read(path: &Path) -> Result<Table, ResultsError> {
     let bytes = fs::read(path).map_err(|error| ResultsError::Io { path: path.into(), writing: false, error })?;
     unpack(bytes).map_err(|why| ResultsError::Invalid { path: path.into(), why })
-}
-
-/// Writes under another name, makes that durable, and renames it.
-fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
-    if path.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    hidden.push(format!(".{}.tmp", std::process::id()));
-    let temporary = Temporary(path.with_file_name(hidden));
-    let mut file = File::create(&temporary.0)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary.0, path)?;
-    let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Not every file system knows directories that can be synchronised.
-    let _ = File::open(directory).and_then(|d| d.sync_all());
-    Ok(())
-}
-
-/// Removed with its value; gone already if it was renamed.
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
 }
