@@ -185,6 +185,12 @@ impl FramePtr {
         self.0.resident.get() & !self.0.poison.get()
     }
 
+    /// Lines in the cache that may be fetched without the sanitizer's knowing, and without a machine check.
+    #[inline(always)]
+    pub fn fetchable(self) -> u64 {
+        self.intact() & self.0.allow_x.get()
+    }
+
     /// True when the line is in the cache and poisoned.
     #[inline(always)]
     pub(crate) fn is_poisoned(self, line: u32) -> bool {

@@ -39,7 +39,7 @@ pub use config::{CacheModel, Config, ConfigError, PACKAGES_MAX, UnknownCacheMode
 pub use crypto::{Algorithm, CipherLine, PlainLine};
 pub use dram::Dram;
 pub use event::{Event, Events};
-pub use fast::{FAST_ENTRIES, FastTable, Slot, deny};
+pub use fast::{FAST_ENTRIES, FastTable, Quadwords, Slot, deny};
 pub use fault::{
     Accessed, Bits, Disturbance, Effect, Faults, LINE_BITS, LateWriteBack, Moment, Occasion, Report, Reported,
     Rowhammer, TweakFault, Way, WritebackAction, WritebackFilter, injection_number,

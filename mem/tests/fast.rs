@@ -10,8 +10,7 @@ const VA: u64 = 0xFFFF_8000_0000_1000;
 
 fn supervisor() -> FastTable {
     let mut table = FastTable::new();
-    table.mask_r = !0xFFF | deny::RS;
-    table.mask_w = !0xFFF | deny::WS;
+    table.set_mode(deny::RS, deny::WS);
     table
 }
 
@@ -45,11 +44,31 @@ fn accesses_that_leave_the_line_miss() {
     assert!(fast.load_u64(VA + 56).is_some());
     for va in 57..64 {
         assert_eq!(fast.load_u64(VA + va), None);
+        assert_eq!(fast.load_anywhere::<u64>(VA + va), None);
         assert!(!fast.store_u64(VA + va, 0));
+        assert!(!fast.store_anywhere(VA + va, 0u64));
     }
     assert!(fast.load_u8(VA + 63).is_some());
     assert!(fast.slot::<u128>(VA + 112).is_some());
     assert!(fast.slot::<u128>(VA + 113).is_none());
+    assert!(fast.load_anywhere::<u128>(VA + 112).is_some() && fast.load_anywhere::<u128>(VA + 113).is_none());
+}
+
+#[test]
+fn integers_that_are_not_aligned_have_probes_of_their_own() {
+    let (mut mem, mut fast) = (keyed(), supervisor());
+    let at = via(&mem, PA, 1);
+    fast.install(VA, 0, touch(&mut mem, at, Access::Write));
+    for offset in 0..=56 {
+        let (va, value) = (VA + offset, 0x0102_0304_0506_0708 * (offset + 1));
+        assert_eq!(fast.store_u64(va, value), offset % 8 == 0);
+        assert!(fast.store_anywhere(va, value));
+        assert_eq!(fast.load_anywhere(va), Some(value));
+        assert_eq!(fast.load_u64(va), (offset % 8 == 0).then_some(value));
+        assert_eq!(fast.load_u32(va), (offset % 4 == 0).then_some(value as u32));
+        assert_eq!(fast.load_u16(va), (offset % 2 == 0).then_some(value as u16));
+        assert_eq!(fast.load_u8(va), Some(value as u8));
+    }
 }
 
 #[test]
@@ -61,8 +80,7 @@ fn deny_bits_are_tested_against_the_mode_only() {
     for denied in 0..64 {
         fast.install(VA, denied, frame);
         for (read, write) in modes {
-            fast.mask_r = !0xFFF | read;
-            fast.mask_w = !0xFFF | write;
+            fast.set_mode(read, write);
             assert_eq!(fast.load_u8(VA).is_some(), denied & read == 0);
             assert_eq!(fast.store_u8(VA, 0), denied & write == 0);
         }
@@ -93,8 +111,8 @@ fn pages_that_share_an_entry_and_cleared_pages_miss() {
 #[test]
 fn an_empty_table_misses_whatever_the_masks_and_the_address_are() {
     let mut fast = FastTable::new();
-    for mask in [0, !0xFFF, !0, deny::RU] {
-        (fast.mask_r, fast.mask_w) = (mask, mask);
+    for asked in [0, deny::RU, deny::WSA, !0] {
+        fast.set_mode(asked, asked);
         for va in [0, 0xFFF, VA, !0xFFF, !0] {
             assert_eq!(fast.load_u8(va), None);
             assert!(!fast.store_u8(va, 0));

@@ -252,7 +252,7 @@ fn pages_beyond_the_pool_keep_their_data_in_every_model() {
         let mut mem = Memory::new(Config { ram_bytes: pages * 4096, cache, ..Config::default() }).unwrap();
         assert!(activate(&mut mem, ACTIVATE_K6));
         let mut fast = FastTable::new();
-        fast.mask_r = !0xFFF | mem::deny::RS;
+        fast.set_mode(mem::deny::RS, mem::deny::WS);
         for page in 0..pages {
             let at = via(&mem, page * 4096, 0);
             let frame = mem.touch(at, Access::Write, false).unwrap().frame;

@@ -44,7 +44,7 @@ impl Guest {
         }
         mem.execute_on(0);
         let mut fast = FastTable::new();
-        (fast.mask_r, fast.mask_w) = (!0xFFF, !0xFFF);
+        fast.set_mode(0, 0);
         Self { mem, fast, rng: ChaCha20Rng::seed_from_u64(0) }
     }
 

@@ -42,8 +42,6 @@ pub struct Block {
 #[derive(Clone, Copy)]
 pub enum Item {
     Op(Op),
-    /// The frame that the op before it looks at.
-    Frame(FramePtr),
     /// The successors of the terminal op before it.
     Links,
 }
@@ -75,6 +73,9 @@ pub struct BlockCache {
     pages: Vec<Option<Box<CodePage>>>,
     /// Instructions that cold ops execute, by [`Op::imm`].
     pub cold: Vec<(ExecFn, Instruction)>,
+    pub crossings: Crossings,
+    /// How often everything was dropped: a link that was followed before leads nowhere.
+    pub times_cleared: u64,
     /// Blocks are reachable by other ways than from within their page only under the number they were found with, see
     /// [`Generations`].
     pub link_generation: u64,
@@ -163,6 +164,74 @@ impl Default for JumpCache {
     }
 }
 
+/// Instructions whose bytes are in two pages: fetched each time they are executed, but decoded again only if their bytes are
+/// others.
+#[derive(Default)]
+pub struct Crossings {
+    slots: Slots,
+    /// Direct-mapped by linear address; empty until there is one.
+    entries: Vec<Option<Crossing>>,
+}
+
+/// An instruction's linear address, mode and bytes (and what follows it), and the block that is made of it alone.
+struct Crossing {
+    linear: u64,
+    key: ModeKey,
+    bytes: [u8; 15],
+    header: &'static BlockHeader,
+}
+
+impl Crossings {
+    const ENTRIES: usize = 512;
+    /// The block cache starts anew beyond this many slots of them.
+    const MAX_SLOTS: usize = 1 << 14;
+
+    fn index(linear: u64) -> usize {
+        (linear >> 12 ^ linear >> 21) as usize & (Self::ENTRIES - 1)
+    }
+
+    fn entry(&self, linear: u64, key: ModeKey) -> Option<&Crossing> {
+        self.entries.get(Self::index(linear))?.as_ref().filter(|e| e.linear == linear && e.key == key)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// True if the bytes in the first page are those of an instruction that goes on in the second.
+    pub fn begins_with(&self, linear: u64, key: ModeKey, first: &[u8]) -> bool {
+        self.entry(linear, key).is_some_and(|e| e.bytes.starts_with(first))
+    }
+
+    /// The block of the instruction with these bytes, if it was decoded before.
+    pub fn get(&self, linear: u64, key: ModeKey, bytes: &[u8; 15]) -> Option<&'static BlockHeader> {
+        self.entry(linear, key).filter(|e| e.bytes == *bytes).map(|e| e.header)
+    }
+
+    pub fn insert(
+        &mut self,
+        linear: u64,
+        key: ModeKey,
+        bytes: &[u8; 15],
+        block: &Block,
+        items: &[Item],
+    ) -> &'static BlockHeader {
+        let header = self.slots.push_block(block, items);
+        self.entries.resize_with(Self::ENTRIES, || None);
+        self.entries[Self::index(linear)] = Some(Crossing { linear, key, bytes: *bytes, header });
+        header
+    }
+
+    fn is_full(&self) -> bool {
+        self.slots.len() > Self::MAX_SLOTS
+    }
+
+    fn clear(&mut self) {
+        self.slots.clear();
+        self.entries.clear();
+    }
+}
+
 /// The calls that have not returned yet, the latest first: where RET looks before it asks the jump cache. A hint: an entry
 /// says nothing that the block it leads to does not confirm.
 #[derive(Default)]
@@ -171,31 +240,35 @@ pub struct ReturnStack {
     top: u8,
 }
 
-/// A call that has not returned: the linear address it is to return to, as in [`JumpCache::salt`]; what its link led to
-/// when it was made; the link.
+/// A call that has not returned: the linear address it is to return to; what its link led to when it was made; the link.
 #[derive(Clone, Copy, Default)]
-struct Return {
-    key: u64,
-    target: Option<Target>,
-    link: Option<&'static Link>,
+pub struct Return {
+    rip: u64,
+    pub target: Option<Target>,
+    pub link: Option<&'static Link>,
 }
 
 impl ReturnStack {
     const ENTRIES: usize = 16;
 
-    /// A call that is to return to the linear address of `key`.
+    /// A call that is to return to `rip`.
     #[inline(always)]
-    pub fn push(&mut self, key: u64, link: &'static Link) {
+    pub fn push(&mut self, rip: u64, link: &'static Link) {
         self.top = self.top.wrapping_add(1);
-        self.entries[usize::from(self.top) % Self::ENTRIES] = Return { key, target: link.target(), link: Some(link) };
+        self.entries[usize::from(self.top) % Self::ENTRIES] = Return { rip, target: link.target(), link: Some(link) };
     }
 
-    /// A return to the linear address of `key`: the target and the link of the call, if it was the one.
+    /// The latest call, if it is to return to `rip`.
     #[inline(always)]
-    pub fn pop(&mut self, key: u64) -> (Option<Target>, Option<&'static Link>) {
+    pub fn latest(&self, rip: u64) -> Option<Return> {
         let at = self.entries[usize::from(self.top) % Self::ENTRIES];
+        (at.rip == rip).then_some(at)
+    }
+
+    /// After a return, whichever call it belongs to.
+    #[inline(always)]
+    pub fn pop(&mut self) {
         self.top = self.top.wrapping_sub(1);
-        if at.key == key { (at.target, at.link) } else { (None, None) }
     }
 
     /// Before blocks, and the links in them, are dropped.
@@ -233,7 +306,7 @@ impl BlockCache {
 
     /// True when so much is cached that everything should be dropped before the next block is made.
     pub fn is_full(&self) -> bool {
-        self.slots.len() > MAX_SLOTS || self.cold.len() > 1 << 19
+        self.slots.len() > MAX_SLOTS || self.cold.len() > 1 << 19 || self.crossings.is_full()
     }
 
     /// Adds a block of the page in `frame`, whose lines are resident. It is parked until [`BlockCache::refresh`].
@@ -336,8 +409,10 @@ impl BlockCache {
     /// Drops everything. Lines of code that the caller's memory knows stay marked there; that only costs time.
     pub fn clear(&mut self) {
         self.pages.drain(..).flatten().for_each(|page| page.kill());
+        self.times_cleared += 1;
         self.cold.clear();
         self.slots.clear();
+        self.crossings.clear();
     }
 }
 

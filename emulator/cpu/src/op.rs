@@ -9,7 +9,6 @@
 use crate::block::{Block, Item};
 use crate::run::MAX_BUDGET;
 use crate::state::{Cpu, slot};
-use mem::FramePtr;
 use std::cell::Cell;
 
 /// Executes an op and everything that follows it, until something needs the run loop.
@@ -89,15 +88,17 @@ pub struct BlockHeader {
     pub key: Cell<u64>,
     pub generation: Cell<u64>,
     /// Instructions in the block.
-    pub insns: u32,
-    /// The line of the page that the block starts in, and whether its first instruction goes on in the next.
+    pub insns: u16,
+    /// The line of the page that the block starts in; how many it has bytes of; whether its first instruction has bytes of
+    /// two.
     first_line: u8,
-    straddles: bool,
+    line_count: u8,
+    pub straddles: bool,
     /// True for blocks of the block cache.
     pub cached: bool,
 }
 
-/// A line of the first instruction is not resident, or its bytes have not been compared since it came back.
+/// A line of the block is not resident, or its bytes have not been compared since it came back.
 const PARKED: i64 = MAX_BUDGET as i64 + 1;
 /// The bytes the block was decoded from are gone.
 const DEAD: i64 = MAX_BUDGET as i64 + 2;
@@ -109,15 +110,16 @@ impl BlockHeader {
         self.cost.get()
     }
 
-    /// True if the lines of the first instruction are resident and still hold what the block was decoded from.
+    /// True if the block's lines are resident and still hold what it was decoded from.
     #[inline(always)]
     pub fn enterable(&self) -> bool {
         self.cost.get() < PARKED
     }
 
-    /// Lines that hold the block's first instruction, one bit a line.
-    fn lines(&self) -> u64 {
-        (1 | u64::from(self.straddles) << 1) << self.first_line
+    /// Lines that the block has bytes of, one bit a line. While it runs, none of them leaves unnoticed: only a slow access
+    /// can evict them, and that ends the block ([`Cpu::leave_block`]).
+    pub fn lines(&self) -> u64 {
+        u64::MAX >> (64 - self.line_count.clamp(1, 64)) << self.first_line
     }
 
     /// Allows entry, or parks the block, by the lines of the page that may be executed.
@@ -134,9 +136,9 @@ impl BlockHeader {
         self.key.get() == key && self.generation.get() == generation
     }
 
-    /// True if the block is not dead and its first instruction lies in one line.
+    /// True if the block is not dead and lies in one line.
     pub fn is_live_in_one_line(&self) -> bool {
-        !self.is_dead() && !self.straddles
+        !self.is_dead() && self.line_count == 1
     }
 
     pub fn is_dead(&self) -> bool {
@@ -179,14 +181,6 @@ impl At {
     pub fn following(self) -> At {
         // SAFETY: the translator ends every block with a terminal op, so a non-terminal op has a successor.
         At(unsafe { self.0.add(1) })
-    }
-
-    /// The frame in the slot after this op, for ops that the translator gave one.
-    #[inline(always)]
-    pub fn frame(self) -> FramePtr {
-        // SAFETY: only `exec::int::branch::next_line` uses this, and the translator puts an `Item::Frame` after every such
-        // op; `Slots::push_block` stores it as a FramePtr at the start of the slot.
-        unsafe { *self.0.add(1).cast::<FramePtr>() }
     }
 
     /// The successors of a terminal op.
@@ -293,7 +287,6 @@ impl Slots {
         }
         let at = self.chunks[self.chunk][self.used..self.used + need].as_ptr().cast_mut().cast::<Slot>();
         self.used += need;
-        let first_line = block.entry_lines.trailing_zeros().min(63) as u8;
         // SAFETY: `at` is the start of `need` pairs of slots of 32 bytes, aligned to 64, of a leaked allocation, handed out
         // once until `clear`. The header takes a slot, every item one; sizes and alignments are checked below at compile
         // time. The memory is inside `Cell`s, so writing through a shared pointer is allowed.
@@ -302,8 +295,9 @@ impl Slots {
                 cost: Cell::new(if block.cached { PARKED } else { i64::from(block.insns) }),
                 key: Cell::new(0),
                 generation: Cell::new(0),
-                insns: block.insns,
-                first_line,
+                insns: block.insns as u16,
+                first_line: block.all_lines.trailing_zeros().min(63) as u8,
+                line_count: block.all_lines.count_ones() as u8,
                 straddles: block.entry_lines.count_ones() > 1,
                 cached: block.cached,
             });
@@ -311,7 +305,6 @@ impl Slots {
                 let slot = at.add(1 + i);
                 match item {
                     Item::Op(op) => slot.cast::<Op>().write(*op),
-                    Item::Frame(frame) => slot.cast::<FramePtr>().write(*frame),
                     Item::Links => {
                         slot.cast::<Links>().write(Links { taken: Link::new(), after: Link::new() });
                     }
@@ -326,6 +319,5 @@ const _: () = {
     assert!(size_of::<SlotPair>() == 64 && size_of::<Slot>() == 32);
     assert!(size_of::<Op>() == 32 && align_of::<Op>() <= 32);
     assert!(size_of::<Links>() == 32 && align_of::<Links>() <= 32);
-    assert!(size_of::<FramePtr>() <= 32 && align_of::<FramePtr>() <= 32);
     assert!(size_of::<BlockHeader>() == 32 && align_of::<BlockHeader>() <= 32);
 };

@@ -240,6 +240,7 @@ impl Cpu {
         self.leave_block = false;
         self.code_modified = false;
         let link = self.followed.take();
+        let times_cleared = self.blocks.times_cleared;
         self.access_ip = rip;
         let header = match self.find(rip, if one { 1 } else { self.budget as u64 }) {
             Ok(h) => h,
@@ -257,6 +258,7 @@ impl Cpu {
         if self.shortcuts.links
             && let Some(link) = link
             && header.cached
+            && times_cleared == self.blocks.times_cleared
         {
             link.lead_to(header);
         }
@@ -325,12 +327,14 @@ impl Cpu {
         let (t, frame) = self.fetch_line(linear)?;
         let Some(frame) = frame else { return self.run_once(linear, &t, budget) };
         if let Some(header) = self.blocks.lookup(frame, linear & 0xFFF, self.block_key) {
-            if !header.enterable() {
-                // The first instruction goes on in the next line.
+            if !header.enterable() && header.straddles {
                 let line_after = (linear | 63) + 1;
                 if line_after & 0xFFF != 0 {
                     self.fetch_line(line_after)?;
                 }
+            }
+            if !header.enterable() {
+                self.readmit_code(frame, header.lines() & frame.fetchable());
             }
             // Fetching the second line may have evicted or killed things again.
             if header.enterable() && u64::from(header.insns) <= budget {
@@ -362,7 +366,7 @@ impl Cpu {
         }
         let start = (linear & 63) as usize;
         let bus = t.bus_page | linear & 0xFFF;
-        if let Ok(translated) = self.translate_code(&code[start..end], linear, bus, budget, None) {
+        if let Ok(translated) = self.translate_code(&code[start..end], linear, bus, budget, false) {
             return Ok(Some(self.scratch_block(frame, translated)));
         }
         let (t, second) = self.fetch_line(line_after)?;
@@ -423,7 +427,7 @@ impl Cpu {
             page_offset: linear & 0xFFF,
             mode: self.mode,
             max_insns: budget.min(usize::MAX as u64) as usize,
-            frame: None,
+            cached: false,
             cold_base: self.blocks.cold.len(),
         }
     }
@@ -435,9 +439,9 @@ impl Cpu {
         linear: u64,
         bus: u64,
         budget: u64,
-        frame: Option<FramePtr>,
+        cached: bool,
     ) -> Result<Translated, NeedsMore> {
-        let source = |bytes| Source { frame, ..self.source(bytes, linear, budget) };
+        let source = |bytes| Source { cached, ..self.source(bytes, linear, budget) };
         if self.has_traps() {
             let end = self.up_to_trap(linear, bus, bytes.len());
             if end < bytes.len()
@@ -465,18 +469,26 @@ impl Cpu {
             self.drop_code_shortcuts();
         }
         let offset = (linear & 0xFFF) as usize;
+        if offset > 4096 - 15 && !self.blocks.crossings.is_empty() && !self.has_traps() {
+            let mut first = [0; 14];
+            let first = &mut first[..4096 - offset];
+            frame.read(offset, first);
+            if self.blocks.crossings.begins_with(linear, self.block_key, first) {
+                return self.page_crossing(linear, frame, budget);
+            }
+        }
         let mut bytes = [0; 256];
-        let n = resident_run(frame, offset, &mut bytes);
-        let translated = match self.translate_code(&bytes[..n], linear, bus, budget, Some(frame)) {
+        let mut n = fetchable_run(frame, offset, &mut bytes);
+        let translated = match self.translate_code(&bytes[..n], linear, bus, budget, true) {
             Ok(t) => t,
             Err(NeedsMore::Bytes) => {
                 let line_after = (linear | 63) + 1;
                 if line_after & 0xFFF == 0 {
-                    return self.page_crossing(linear, bus, frame, budget);
+                    return self.page_crossing(linear, frame, budget);
                 }
                 let (_, second) = self.fetch_line(line_after)?;
-                let n = resident_run(frame, offset, &mut bytes);
-                match (second, self.translate_code(&bytes[..n], linear, bus, budget, Some(frame))) {
+                n = straddling_run(frame, offset, &mut bytes);
+                match (second, self.translate_code(&bytes[..n], linear, bus, budget, true)) {
                     (Some(_), Ok(t)) => t,
                     // The second line pushed the first out of the cache: execute from what was fetched.
                     _ => return self.run_straddling(linear, bus, frame, budget),
@@ -485,6 +497,11 @@ impl Cpu {
         };
         // No way may lead past the stop.
         if self.has_physical_traps() && self.is_physical_trap_at(bus) {
+            return Ok(self.scratch_block(frame, translated));
+        }
+        // It goes on in a line that will be there when this part has been executed: the whole is decoded then.
+        let end = offset + n;
+        if translated.cut && n < bytes.len() && end < 4096 && frame.intact() >> (end / 64) & 1 == 0 {
             return Ok(self.scratch_block(frame, translated));
         }
         // Cut short by the budget: not worth keeping.
@@ -511,40 +528,36 @@ impl Cpu {
 
     /// A block for one execution.
     fn scratch_block(&mut self, frame: FramePtr, translated: Translated) -> &'static BlockHeader {
-        let block = Block {
-            offset: 0,
-            key: self.block_key,
-            entry_lines: 0,
-            all_lines: 0,
-            insns: translated.insns,
-            cached: false,
-        };
+        let block = self.uncached(translated.insns);
         // Room for more than one, so that a scratch block is never overwritten by its successor's making.
         if self.scratch.len() > 4096 {
             self.scratch.clear();
             self.returns.clear();
         }
-        // So that a store into the block's own bytes ends it, and the rest of its line can be executed after the line has
-        // left the cache, as if it were kept: where runs are cut changes nothing.
         if frame != FramePtr::empty() {
-            self.blocks.note_lines(frame, translated.all_lines);
-            for line in crate::block::bits(translated.all_lines) {
-                self.mem.set_code(frame, line);
-            }
-            self.blocks.refresh(frame, translated.all_lines);
+            self.note_code(frame, translated.all_lines);
         }
         self.blocks.cold.extend(translated.cold);
         self.scratch.push_block(&block, &translated.items)
     }
 
-    /// An instruction whose bytes are in two pages: fetched and decoded each time it is executed.
-    fn page_crossing(
-        &mut self,
-        linear: u64,
-        _bus: u64,
-        frame: FramePtr,
-        budget: u64,
-    ) -> Result<&'static BlockHeader, Exception> {
+    /// What is said of a block that the cache has not got.
+    fn uncached(&self, insns: u32) -> Block {
+        Block { offset: 0, key: self.block_key, entry_lines: 0, all_lines: 0, insns, cached: false }
+    }
+
+    /// Notes that what is about to be executed was decoded from these lines: so a store into its own bytes ends it, and the rest
+    /// of its line can be executed after the line has left the cache, as if it were kept: where runs are cut changes nothing.
+    fn note_code(&mut self, frame: FramePtr, lines: u64) {
+        self.blocks.note_lines(frame, lines);
+        for line in crate::block::bits(lines) {
+            self.mem.set_code(frame, line);
+        }
+        self.blocks.refresh(frame, lines);
+    }
+
+    /// An instruction whose bytes are in two pages: fetched each time it is executed.
+    fn page_crossing(&mut self, linear: u64, frame: FramePtr, budget: u64) -> Result<&'static BlockHeader, Exception> {
         let offset = (linear & 0xFFF) as usize;
         let first = 4096 - offset;
         let mut bytes = [0; 15];
@@ -552,7 +565,19 @@ impl Cpu {
         let next_page = (linear | 0xFFF).wrapping_add(1);
         let (t, second) = self.fetch_line(next_page)?;
         self.read_code(&t, second, 0, &mut bytes[first..])?;
-        self.once(frame, &bytes, linear, budget.min(1))
+        let last_line = 1 << 63;
+        if let Some(header) = self.blocks.crossings.get(linear, self.block_key, &bytes) {
+            self.note_code(frame, last_line);
+            return Ok(header);
+        }
+        if second.is_none() || self.has_traps() {
+            return self.once(frame, &bytes, linear, budget.min(1));
+        }
+        let translated = self.decode_one(&bytes, linear, budget)?;
+        self.note_code(frame, last_line);
+        self.blocks.cold.extend(translated.cold);
+        let block = self.uncached(translated.insns);
+        Ok(self.blocks.crossings.insert(linear, self.block_key, &bytes, &block, &translated.items))
     }
 
     /// An instruction in two lines that cannot both stay in the cache.
@@ -635,12 +660,15 @@ impl Cpu {
         linear: u64,
         budget: u64,
     ) -> Result<&'static BlockHeader, Exception> {
-        let source = self.source(bytes, linear, budget.max(1));
-        let Ok(translated) = translate(&Source { max_insns: 1, ..source }) else {
-            // 15 bytes and still no end: longer than an instruction may be (SDM Vol. 2A, section 2.3.11).
-            return Err(Exception::GP0);
-        };
+        let translated = self.decode_one(bytes, linear, budget)?;
         Ok(self.scratch_block(frame, translated))
+    }
+
+    /// One instruction, whose bytes are all there.
+    fn decode_one(&self, bytes: &[u8], linear: u64, budget: u64) -> Result<Translated, Exception> {
+        let source = self.source(bytes, linear, budget.max(1));
+        // 15 bytes and still no end: longer than an instruction may be (SDM Vol. 2A, section 2.3.11).
+        translate(&Source { max_insns: 1, ..source }).map_err(|NeedsMore::Bytes| Exception::GP0)
     }
 
     /// Ends the chain with a fault that a handler found.
@@ -650,11 +678,21 @@ impl Cpu {
     }
 }
 
-/// Copies the bytes from `offset` to the end of the run of resident lines, poisoned ones not among them. Returns their number.
-fn resident_run(frame: FramePtr, offset: usize, out: &mut [u8; 256]) -> usize {
-    let resident = frame.intact() >> (offset / 64);
-    let lines = (!resident).trailing_zeros() as usize;
-    let end = ((offset / 64 + lines) * 64).min(4096);
+/// Copies the bytes from `offset` on whose lines can be executed after one another without a fetch that anyone would notice.
+/// The first line has been fetched. Returns their number.
+fn fetchable_run(frame: FramePtr, offset: usize, out: &mut [u8; 256]) -> usize {
+    run_of(frame, frame.intact() & 1 << (offset / 64) | frame.fetchable(), offset, out)
+}
+
+/// The same for an instruction in two lines, both of which have been fetched.
+fn straddling_run(frame: FramePtr, offset: usize, out: &mut [u8; 256]) -> usize {
+    run_of(frame, frame.intact() & 3 << (offset / 64) | frame.fetchable(), offset, out)
+}
+
+/// Copies the bytes from `offset` to the end of the run of `lines`.
+fn run_of(frame: FramePtr, lines: u64, offset: usize, out: &mut [u8; 256]) -> usize {
+    let run = (!(lines >> (offset / 64))).trailing_zeros() as usize;
+    let end = ((offset / 64 + run) * 64).min(4096);
     let n = end.saturating_sub(offset).min(out.len());
     frame.read(offset, &mut out[..n]);
     n

@@ -53,13 +53,12 @@ impl Machine {
         .unwrap();
         power_on(&mut mem, setup.bypass);
         let mut table = FastTable::new();
-        table.mask_r = !0xFFF | mem::deny::RS;
-        table.mask_w = !0xFFF | mem::deny::WS;
+        table.set_mode(mem::deny::RS, mem::deny::WS);
         Self { mem, fast: table, fast_hits: 0 }
     }
 
     fn load(&mut self, at: BusAddr) -> u32 {
-        if let Some(value) = self.fast.load_u32(at.0) {
+        if let Some(value) = self.fast.load_u32(at.0).or_else(|| self.fast.load_anywhere(at.0)) {
             self.fast_hits += 1;
             return value;
         }
@@ -74,7 +73,7 @@ impl Machine {
     }
 
     fn store(&mut self, at: BusAddr, value: u32) -> bool {
-        if self.fast.store_u32(at.0, value) {
+        if self.fast.store_u32(at.0, value) || self.fast.store_anywhere(at.0, value) {
             self.fast_hits += 1;
             return false;
         }

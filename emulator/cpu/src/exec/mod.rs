@@ -15,6 +15,14 @@ pub mod simd;
 pub mod system;
 pub mod x87;
 
+/// True on an AMD host (or a relative of one), for tests against the host's own instructions.
+#[cfg(test)]
+fn host_is_amd() -> bool {
+    let leaf = std::arch::x86_64::__cpuid(0);
+    // "AuthenticAMD", "HygonGenuine"
+    leaf.ebx == u32::from_le_bytes(*b"Auth") || leaf.ebx == u32::from_le_bytes(*b"Hygo")
+}
+
 /// The semantics of an instruction that has no hot handler, or whose form has none.
 pub fn lookup(code: Code) -> Option<ExecFn> {
     general::lookup(code)

@@ -25,7 +25,7 @@ macro_rules! typed {
     ($read:ident, $write:ident, $t:ty) => {
         #[doc = concat!("Loads a `", stringify!($t), "` at a linear address with the current privilege.")]
         pub fn $read(&mut self, linear: u64) -> Result<$t, Exception> {
-            if let Some(v) = self.fast.load::<$t>(linear) {
+            if let Some(v) = self.fast.load_anywhere::<$t>(linear) {
                 return Ok(v);
             }
             let mut b = [0; size_of::<$t>()];
@@ -35,7 +35,7 @@ macro_rules! typed {
 
         #[doc = concat!("Stores a `", stringify!($t), "` at a linear address with the current privilege.")]
         pub fn $write(&mut self, linear: u64, value: $t) -> Result<(), Exception> {
-            if self.fast.store::<$t>(linear, value) {
+            if self.fast.store_anywhere::<$t>(linear, value) {
                 return Ok(());
             }
             self.write_slow(linear, &value.to_le_bytes(), Privilege::Current, sreg::DS, Hint::None)
@@ -88,6 +88,17 @@ impl Cpu {
     #[cold]
     #[inline(never)]
     pub fn load_slow(&mut self, va: u64, size: u32, seg: u8) -> Option<u64> {
+        // The handlers' own probe takes aligned integers only.
+        if !va.is_multiple_of(u64::from(size)) {
+            let v = match size {
+                2 => self.fast.load_anywhere::<u16>(va).map(u64::from),
+                4 => self.fast.load_anywhere::<u32>(va).map(u64::from),
+                _ => self.fast.load_anywhere::<u64>(va),
+            };
+            if v.is_some() {
+                return v;
+            }
+        }
         let mut b = [0; 8];
         match self.read_slow(va, &mut b[..size as usize & 15], Privilege::Current, seg_of(seg)) {
             Ok(()) => Some(u64::from_le_bytes(b)),
@@ -102,6 +113,16 @@ impl Cpu {
     #[cold]
     #[inline(never)]
     pub fn store_slow(&mut self, va: u64, size: u32, value: u64, seg: u8) -> bool {
+        if !va.is_multiple_of(u64::from(size)) {
+            let stored = match size {
+                2 => self.fast.store_anywhere(va, value as u16),
+                4 => self.fast.store_anywhere(va, value as u32),
+                _ => self.fast.store_anywhere(va, value),
+            };
+            if stored {
+                return true;
+            }
+        }
         let b = value.to_le_bytes();
         match self.write_slow(va, &b[..size as usize & 15], Privilege::Current, seg_of(seg), Hint::None) {
             Ok(()) => true,
@@ -434,6 +455,8 @@ impl Cpu {
         }
         while let Some(parked) = self.mem.take_parked() {
             self.blocks.refresh(parked.frame, parked.lines);
+            // It may be a line that the block under way goes on in.
+            self.leave_block = true;
         }
     }
 
@@ -455,15 +478,19 @@ impl Cpu {
         let Some(touched) = self.mem.touch(bus, Access::Fetch, no_fill) else { return Ok((t, None)) };
         self.settle();
         self.check_poison(Use::Instruction)?;
-        let line = (linear % PAGE / LINE) as u32;
-        let frame = touched.frame;
-        if frame.exec_ok() >> line & 1 == 0
-            && self.blocks.check_line(frame, line, &frame.line_bytes(line)) == LineCheck::Same
-        {
-            self.mem.set_code(frame, line);
-            self.blocks.refresh(frame, 1 << line);
+        self.readmit_code(touched.frame, 1 << (linear % PAGE / LINE));
+        Ok((t, Some(touched.frame)))
+    }
+
+    /// Compares lines that have come back into the cache with the code that was decoded from them: their blocks may be entered
+    /// again, or are void.
+    pub(crate) fn readmit_code(&mut self, frame: FramePtr, lines: u64) {
+        for line in crate::block::bits(lines & frame.intact() & !frame.exec_ok()) {
+            if self.blocks.check_line(frame, line, &frame.line_bytes(line)) == LineCheck::Same {
+                self.mem.set_code(frame, line);
+                self.blocks.refresh(frame, 1 << line);
+            }
         }
-        Ok((t, Some(frame)))
     }
 
     /// CLFLUSH, CLFLUSHOPT, CLWB: translated as a load; only the tag with that translation's KeyID (spec 5.3).

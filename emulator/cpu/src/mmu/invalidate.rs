@@ -41,8 +41,7 @@ impl Cpu {
         } else {
             (deny::RSA, deny::WSA)
         };
-        self.fast.mask_r = !0xFFF | r;
-        self.fast.mask_w = !0xFFF | w;
+        self.fast.set_mode(r, w);
         self.update_block_key();
     }
 

@@ -1,21 +1,20 @@
 //! Decoded instructions to ops.
 //!
 //! Reading order: this file (blocks: where they end, lines, page ends), [`address`] (address forms and address ops),
-//! [`select`] (which handler an instruction gets).
+//! [`select`] (which handler an instruction gets), [`fuse`] (which of them do the work of several ops).
 
 pub mod address;
+mod fuse;
 pub mod select;
 
 use crate::ExecFn;
 use crate::block::{Item, MAX_INSNS};
 use crate::exec::cold;
 use crate::exec::int::branch;
-use crate::exec::int::fuse::fused;
 use crate::mode::Mode;
 use crate::op::{Handler, Op};
 use crate::state::slot;
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic};
-use mem::FramePtr;
 
 /// What is known about the place the code is at.
 pub struct Source<'a> {
@@ -26,8 +25,8 @@ pub struct Source<'a> {
     pub mode: Mode,
     /// At most this many instructions.
     pub max_insns: usize,
-    /// Frame for the line checks inside the block; `None` for code that is run once.
-    pub frame: Option<FramePtr>,
+    /// False for code that is run once: its links hold while its bytes are reachable at their linear address only.
+    pub cached: bool,
     /// Instructions numbered from here on are put into `cold`.
     pub cold_base: usize,
 }
@@ -40,6 +39,8 @@ pub struct Translated {
     /// Lines of the page that the first instruction and the whole block have bytes in.
     pub entry_lines: u64,
     pub all_lines: u64,
+    /// The block would go on beyond `bytes`.
+    pub cut: bool,
 }
 
 /// Why nothing could be translated.
@@ -94,13 +95,16 @@ pub fn translate(source: &Source<'_>) -> Result<Translated, NeedsMore> {
     let mut insn = Instruction::default();
     let (mut entry_lines, mut all_lines) = (0, 0);
     let mut at = source.page_offset;
-    let mut ended = false;
+    let (mut ended, mut cut) = (false, false);
+    // Behind the last conditional branch: what there is by then, and the lines of it.
+    let mut exit = None;
     while t.insns < source.max_insns.min(MAX_INSNS) as u32 && decoder.can_decode() {
         decoder.decode_out(&mut insn);
         if insn.is_invalid()
             && decoder.last_error() == DecoderError::NoMoreBytes
             && source.bytes.len() as u64 + source.page_offset - at < 15
         {
+            cut = true;
             break;
         }
         if insn.code() == Code::Pause {
@@ -110,8 +114,6 @@ pub fn translate(source: &Source<'_>) -> Result<Translated, NeedsMore> {
         let used = lines(at, end);
         if t.insns == 0 {
             entry_lines = used;
-        } else if used & !lines(at - 1, at) != 0 {
-            t.line_check(at, used & !lines(at - 1, at), end);
         }
         all_lines |= used;
         t.start(&insn, at);
@@ -121,14 +123,28 @@ pub fn translate(source: &Source<'_>) -> Result<Translated, NeedsMore> {
         if ended {
             break;
         }
+        if insn.is_jcc_short_or_near() {
+            exit = Some((t.items.len(), t.cold.len(), t.insns, at, all_lines));
+        }
     }
     if t.insns == 0 {
         return Err(NeedsMore::Bytes);
     }
+    cut |= !ended && !decoder.can_decode();
+    if cut
+        && source.page_offset + (source.bytes.len() as u64) < 4096
+        && let Some((items, cold, insns, end, lines)) = exit
+    {
+        // What follows the branch may never be executed, so nothing must wait for the line that it goes on in.
+        t.items.truncate(items);
+        t.numbers.truncate(items);
+        t.cold.truncate(cold);
+        (t.insns, at, all_lines, cut) = (insns, end, lines, false);
+    }
     if !ended {
         t.fall(at);
     }
-    Ok(t.finish(entry_lines, all_lines))
+    Ok(Translated { cut, ..t.finish(entry_lines, all_lines) })
 }
 
 const NOTHING: Op = Op {
@@ -177,17 +193,10 @@ impl Translator<'_> {
         page_offset.wrapping_sub(self.source.page_offset)
     }
 
-    /// True if a page offset is in another page.
+    /// True if a link to a page offset has to be checked: it is in another page, or the page may be another one when the block
+    /// is executed.
     pub(crate) fn crosses(&self, page_offset: u64) -> bool {
-        page_offset >> 12 != 0
-    }
-
-    fn line_check(&mut self, at: u64, new_lines: u64, end: u64) {
-        let Some(frame) = self.source.frame else { return };
-        self.template = Op { ip_off: (at - self.source.page_offset) as u16, len: (end - at) as u8, ..NOTHING };
-        let op = Op { f: branch::NEXT_LINE, imm: new_lines, ..self.template };
-        self.push(op);
-        self.extra(Item::Frame(frame));
+        !self.source.cached || page_offset >> 12 != 0
     }
 
     /// Adds a terminal op with room for its links.
@@ -197,11 +206,8 @@ impl Translator<'_> {
     }
 
     fn fall(&mut self, at: u64) {
-        let op = Op {
-            f: branch::fall_handler(self.crosses(at) || self.source.frame.is_none()),
-            ip_off: (at - self.source.page_offset) as u16,
-            ..NOTHING
-        };
+        let op =
+            Op { f: branch::fall_handler(self.crosses(at)), ip_off: (at - self.source.page_offset) as u16, ..NOTHING };
         self.insns -= 1;
         self.push_terminal(op);
         self.insns += 1;
@@ -247,42 +253,8 @@ impl Translator<'_> {
                 op.rest = (self.insns - 1 - number) as u8;
             }
         }
-        fuse_pairs(&mut items);
-        Translated { items, insns: self.insns, cold: self.cold, entry_lines, all_lines }
-    }
-}
-
-/// Gives ops the handlers of pairs and triples, so that the fewest jumps remain whether or not the block is entered at its
-/// start: the slow path of an op goes on to the next one alone.
-fn fuse_pairs(items: &mut [Item]) {
-    // Jumps to the end of the block from behind one, two and three ops.
-    let mut jumps = [0; 3];
-    // The own handlers of the two ops that come next, if nothing lies between.
-    let mut next: [Option<Handler>; 2] = [None; 2];
-    for item in items.iter_mut().rev() {
-        let Item::Op(op) = item else {
-            next = [None; 2];
-            continue;
-        };
-        let own = op.f;
-        let mut fewest = jumps[0];
-        if let Some(second) = next[0]
-            && let Some(fused) = fused(own, second)
-        {
-            if jumps[1] < fewest
-                && let Some(pair) = fused.pair()
-            {
-                (op.f, fewest) = (pair, jumps[1]);
-            }
-            if jumps[2] < fewest
-                && let Some(third) = next[1]
-                && let Some(triple) = fused.triple(third)
-            {
-                (op.f, fewest) = (triple, jumps[2]);
-            }
-        }
-        jumps = [fewest + 1, jumps[0], jumps[1]];
-        next = [Some(own), next[0]];
+        fuse::fuse(&mut items);
+        Translated { items, insns: self.insns, cold: self.cold, entry_lines, all_lines, cut: false }
     }
 }
 

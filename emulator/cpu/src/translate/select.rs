@@ -125,8 +125,7 @@ impl Translator<'_> {
                 return Some(true);
             }
             _ if insn.is_jcc_short_or_near() && self.mode().is_long64() => {
-                self.jcc(insn);
-                return Some(true);
+                return Some(self.jcc(insn));
             }
             _ if insn.condition_code() == ConditionCode::None => return None,
             // SETcc and CMOVcc: what else has a condition is a branch.
@@ -363,12 +362,14 @@ impl Translator<'_> {
         Some(())
     }
 
-    fn jcc(&mut self, insn: &Instruction) {
+    /// True if the block ends with it: a successor is in another page.
+    fn jcc(&mut self, insn: &Instruction) -> bool {
         let target = insn.near_branch_target();
         let cross = self.crosses(target) || self.crosses(insn.next_ip());
         let op =
             Op { imm: self.delta(target), ..self.op(branch::jcc_handler(condition(insn.condition_code()), cross)) };
         self.push_terminal(op);
+        cross
     }
 
     fn branch(&mut self, insn: &Instruction) -> Option<()> {

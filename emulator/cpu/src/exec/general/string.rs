@@ -258,11 +258,17 @@ pub(super) fn movs(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
     })
 }
 
-/// STOS. Elements are stored line by line on the host where the line is on the fast path.
+/// STOS. Elements are stored on the host all at once, or line by line, where the lines are on the fast path.
 pub(super) fn stos(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
     let value = cpu.regs[slot::RAX as usize];
     execute(cpu, insn, Sides::DESTINATION, |cpu, run, done| {
         let size = run.size as u64;
+        if run.count > 1
+            && cpu.shortcuts.bulk_strings
+            && cpu.fast.fill(run.destination, value, run.size, run.count as usize)
+        {
+            cpu.iterated(done, run.count);
+        }
         while *done < run.count && !cpu.traps.met {
             let to = run.destination + *done * size;
             let n = in_line(to, run.size, run.count - *done);

@@ -36,7 +36,7 @@ fn less(lazy: &Lazy) -> bool {
     ((lazy.res ^ lazy.x) >> 63 ^ lazy.c ^ lazy.c >> 1) & 1 != 0
 }
 
-/// An op that ends a block or a line of it, after which no other op follows at once.
+/// An op that ends a block, or may leave it.
 pub trait End: 'static {
     fn end(cpu: &mut Cpu, op: At);
 }
@@ -102,12 +102,18 @@ fn jmp<const CROSS: bool>(cpu: &mut Cpu, op: At) {
     follow::<CROSS, false>(cpu, &op.links().taken, rip)
 }
 
-/// Jcc rel
+/// Jcc rel. The block goes on after it, unless a successor is in another page.
 #[inline(always)]
 fn jcc<const CC: u8, const CROSS: bool>(cpu: &mut Cpu, op: At) {
     if condition::<CC>(&cpu.lazy) {
         let rip = cpu.regs[RIP].wrapping_add(op.imm);
+        if !CROSS {
+            cpu.budget += i64::from(op.rest);
+        }
         return follow::<CROSS, false>(cpu, &op.links().taken, rip);
+    }
+    if !CROSS {
+        return chain(cpu, op.following().following());
     }
     let rip = op.next_ip(cpu);
     follow::<CROSS, true>(cpu, &op.links().after, rip)
@@ -178,7 +184,7 @@ pub fn arrive(cpu: &mut Cpu) {
 /// Notes where the call at `op` is to return to.
 #[inline(always)]
 fn called(cpu: &mut Cpu, op: At, ret: u64) {
-    cpu.returns.push(ret ^ cpu.jumps.salt, &op.links().after);
+    cpu.returns.push(ret, &op.links().after);
 }
 
 /// Leaves the chain for the run loop, to continue at `rip`.
@@ -260,32 +266,46 @@ fn call_m<P: Policy>(cpu: &mut Cpu, op: At) {
 
 /// RET, RET imm16 ([`crate::op::Op::imm`] bytes released, 0 for the plain form)
 #[inline(always)]
-fn ret<P: Policy>(cpu: &mut Cpu, op: At) {
+fn ret(cpu: &mut Cpu, op: At) {
+    match cpu.fast.load::<u64>(cpu.regs[RSP]) {
+        Some(rip) => return_to(cpu, op, rip),
+        None => return_anywhere::<Slow>(cpu, op),
+    }
+}
+
+/// RET at `op` to `rip`, which is at the top of the stack.
+#[inline(always)]
+pub(super) fn return_to(cpu: &mut Cpu, op: At, rip: u64) {
+    // Where the latest call has led before, no other checks are due: a block was found there, so the address is canonical.
+    if let Some(call) = cpu.returns.latest(rip)
+        && let Some(to) = call.target
+        && reachable(cpu, to.block, rip)
+    {
+        cpu.regs[RSP] = cpu.regs[RSP].wrapping_add(8).wrapping_add(op.imm);
+        cpu.returns.pop();
+        return enter::<false>(cpu, to, rip, call.link);
+    }
+    return_anywhere::<Fast>(cpu, op)
+}
+
+/// RET in general.
+#[inline(never)]
+fn return_anywhere<P: Policy>(cpu: &mut Cpu, op: At) {
     let sp = cpu.regs[RSP];
-    let Some(rip) = P::load::<u64>(cpu, sp, op) else { return P::miss(cpu, op, slow_ret) };
+    let Some(rip) = P::load::<u64>(cpu, sp, op) else { return P::miss(cpu, op, return_anywhere::<Slow>) };
     if !canonical(rip) {
         return bad_target(cpu, op);
     }
     cpu.regs[RSP] = sp.wrapping_add(8).wrapping_add(op.imm);
-    let (target, link) = cpu.returns.pop(rip ^ cpu.jumps.salt);
+    let link = cpu.returns.latest(rip).and_then(|call| call.link);
+    cpu.returns.pop();
     if P::leaves(cpu) {
         return transfer(cpu, rip);
-    }
-    if let Some(to) = target
-        && reachable(cpu, to.block, rip)
-    {
-        return enter::<false>(cpu, to, rip, link);
     }
     match link {
         Some(link) => follow::<true, false>(cpu, link, rip),
         None => jump_to(cpu, rip),
     }
-}
-
-#[cold]
-#[inline(never)]
-fn slow_ret(cpu: &mut Cpu, op: At) {
-    ret::<Slow>(cpu, op)
 }
 
 macro_rules! ends {
@@ -312,11 +332,9 @@ ends! {
     /// CALL rel
     Call<const CROSS: bool> = call::<CROSS, Fast>;
     /// RET
-    Ret = ret::<Fast>;
+    Ret = ret;
     /// See [`fall_handler`].
     Fall<const CROSS: bool> = fall::<CROSS>;
-    /// See [`next_line`].
-    NextLine = next_line;
 }
 
 fn jcc_for<const CC: u8>(cross: bool) -> Handler {
@@ -346,25 +364,3 @@ pub const JMP_M: Handler = jmp_m::<Fast>;
 pub const CALL_R: Handler = call_r::<Fast>;
 pub const CALL_M: Handler = call_m::<Fast>;
 pub const RET: Handler = ending::<Ret>;
-/// See [`next_line`].
-pub const NEXT_LINE: Handler = ending::<NextLine>;
-
-/// A block goes on in another line: [`crate::op::Op::imm`] has the line's bit, of the page the block is in. Fetching it
-/// touches the cache (design D2), which a resident line with valid code makes a no-op. The frame is in the next slot.
-#[inline(always)]
-fn next_line(cpu: &mut Cpu, op: At) {
-    if op.frame().exec_ok() & op.imm != op.imm {
-        return leave_before(cpu, op);
-    }
-    chain(cpu, op.following().following())
-}
-
-/// Leaves the chain before the op's instruction.
-#[cold]
-#[inline(never)]
-pub fn leave_before(cpu: &mut Cpu, op: At) {
-    cpu.next_ip = op.ip(cpu);
-    cpu.budget += i64::from(op.rest) + 1;
-    cpu.unretired = 0;
-    cpu.sequential = true;
-}

@@ -6,8 +6,10 @@
 //! compiler sees of both it simplifies: a compare feeds its branch in registers, and flags that the second op replaces
 //! are not written.
 //!
-//! Which: pairs of what is frequent in a boot and workload of Linux, and the triples listed in [`triples`].
+//! Which: pairs of what is frequent in a boot and workload of Linux, and the triples listed in [`triples`]. What functions
+//! begin and end with has handlers of its own, of any length: [`frame`].
 
+pub mod frame;
 mod triples;
 
 use super::alu::{Add, AluM, AluR, AluRM, And, Cmp, Dec, Imm, Inc, Or, Reg, Sub, Test, UnaryM, UnaryR, Xor};
@@ -50,7 +52,7 @@ fn triple<A: Step, B: Step, C: Step>(cpu: &mut Cpu, op: At) {
     next(cpu, third)
 }
 
-/// Two instructions and the end of their block or line.
+/// Two instructions and the end of their block.
 fn triple_end<A: Step, B: Step, E: End>(cpu: &mut Cpu, op: At) {
     if !A::step::<Fast>(cpu, op) && A::MEMORY {
         return run::<A, Slow>(cpu, op);
@@ -62,7 +64,7 @@ fn triple_end<A: Step, B: Step, E: End>(cpu: &mut Cpu, op: At) {
     E::end(cpu, second.following())
 }
 
-/// An instruction and the end of its block or line.
+/// An instruction and the end of its block.
 fn ending<A: Step, E: End>(cpu: &mut Cpu, op: At) {
     if !A::step::<Fast>(cpu, op) && A::MEMORY {
         return run::<A, Slow>(cpu, op);
@@ -188,7 +190,6 @@ fn add_common<A: Step>(pairs: &mut Fusions) {
     add_ending::<A, branch::Call<true>>(pairs);
     add_ending::<A, branch::Ret>(pairs);
     add_ending::<A, branch::Fall<false>>(pairs);
-    add_ending::<A, branch::NextLine>(pairs);
 }
 
 /// Pairs of an instruction and the jump that it decides.
@@ -249,7 +250,6 @@ mod tests {
             branch::call_handler(true),
             branch::RET,
             branch::fall_handler(false),
-            branch::NEXT_LINE,
         ];
         for (n, end) in ends.into_iter().enumerate() {
             assert!(fused(add, end).is_some_and(|f| f.pair().is_some()), "end {n}");

@@ -2,7 +2,7 @@
 //! compression and shell loops, and walks of its file systems. With them half of the ops' jumps and more go; with pairs alone, 37 %.
 
 use super::super::alu::*;
-use super::super::branch::{Call, Fall, Jcc, Jmp, NextLine, Ret};
+use super::super::branch::{Call, Fall, Jcc, Jmp, Ret};
 use super::super::exchange::*;
 use super::super::mov::*;
 use super::super::mul::*;
@@ -236,18 +236,15 @@ pub(super) fn add_ends(fusions: &mut Fusions) {
         AluR<Add, u64, Imm>, AluR<Cmp, u64, Reg> => Jcc<4, false> | Jcc<5, false>;
         AluR<Add, u64, Imm>, AluR<Cmp, u8, Imm> => Jcc<4, false>;
         AluR<Add, u64, Imm>, AluR<Test, u8, Reg> => Jcc<4, false>;
-        AluR<Add, u64, Imm>, MovM<u64, Reg, Base> => NextLine;
-        AluR<Add, u64, Imm>, MovR<u32, Reg> => NextLine;
         AluR<Add, u64, Imm>, MovR<u64, Reg> => Call<true>;
         AluR<Add, u64, Imm>, Pop => Ret;
         AluR<Add, u64, Reg>, AluR<Add, u32, Imm> => Jcc<5, false>;
         AluR<Add, u64, Reg>, AluR<Add, u64, Reg> => Fall<false>;
         AluR<Add, u64, Reg>, AluR<Cmp, u32, Reg> => Jcc<5, false>;
         AluR<Add, u64, Reg>, AluR<Cmp, u64, Imm> => Jcc<4, false>;
-        AluR<Add, u64, Reg>, AluR<Cmp, u64, Reg> => Fall<false> | Jcc<4, false> | NextLine;
+        AluR<Add, u64, Reg>, AluR<Cmp, u64, Reg> => Fall<false> | Jcc<4, false>;
         AluR<Add, u64, Reg>, AluR<Cmp, u8, Imm> => Jcc<4, false>;
         AluR<Add, u64, Reg>, AluR<Test, u64, Reg> => Jcc<4, false>;
-        AluR<Add, u64, Reg>, AluRM<Xor, u64, Base> => NextLine;
         AluR<Add, u64, Reg>, MovM<u64, Reg, Base> => Jmp<false>;
         AluR<And, u32, Imm>, AluR<And, u32, Imm> => Fall<false>;
         AluR<And, u32, Imm>, AluR<Cmp, u16, Imm> => Jcc<4, false>;
@@ -257,15 +254,13 @@ pub(super) fn add_ends(fusions: &mut Fusions) {
         AluR<And, u32, Imm>, AluR<Test, u32, Reg> => Jcc<4, false>;
         AluR<And, u32, Imm>, MovM<u32, Reg, Base> => Jcc<5, false>;
         AluR<And, u32, Imm>, MovM<u8, Imm, Base> => Jcc<4, false>;
-        AluR<And, u32, Imm>, MovxM<Zero, u16, u32, Full> => Fall<false> | NextLine;
+        AluR<And, u32, Imm>, MovxM<Zero, u16, u32, Full> => Fall<false>;
         AluR<And, u32, Reg>, AluR<Test, u64, Reg> => Jcc<4, false>;
         AluR<And, u32, Reg>, AluR<Test, u8, Imm> => Jcc<5, false>;
         AluR<And, u64, Imm>, AluR<Cmp, u64, Imm> => Jcc<7, false>;
         AluR<And, u64, Imm>, AluR<Test, u8, Imm> => Jcc<4, false>;
         AluR<And, u64, Reg>, AluR<And, u64, Reg> => Jcc<4, false>;
         AluR<And, u8, Imm>, AluR<Cmp, u64, Imm> => Jcc<4, false>;
-        AluR<Cmp, u64, Reg>, CmovR<7, u64> => NextLine;
-        AluR<Cmp, u64, Reg>, MovM<u64, Reg, Full> => NextLine;
         AluR<Or, u64, Imm>, MovM<u64, Reg, Base> => Jmp<false>;
         AluR<Or, u64, Reg>, AluM<Cmp, u8, Imm, Base> => Jcc<4, false>;
         AluR<Or, u64, Reg>, AluR<And, u64, Reg> => Jcc<4, false>;
@@ -282,13 +277,9 @@ pub(super) fn add_ends(fusions: &mut Fusions) {
         AluR<Sub, u64, Imm>, AluM<Cmp, u8, Imm, Base> => Jcc<4, false>;
         AluR<Sub, u64, Imm>, AluR<Add, u64, Reg> => Fall<false>;
         AluR<Sub, u64, Imm>, AluR<Cmp, u64, Reg> => Jcc<3, false> | Jcc<3, true>;
-        AluR<Sub, u64, Imm>, MovM<u64, Reg, Full> => NextLine;
         AluR<Sub, u64, Reg>, AluR<Cmp, u64, Imm> => Jcc<7, false>;
         AluR<Sub, u64, Reg>, AluR<Cmp, u64, Reg> => Jcc<2, false>;
         AluR<Sub, u64, Reg>, AluR<Test, u64, Reg> => Jcc<4, false>;
-        AluR<Sub, u64, Reg>, AluR<Xor, u32, Reg> => NextLine;
-        AluR<Sub, u64, Reg>, MovR<u64, Reg> => NextLine;
-        AluR<Sub, u64, Reg>, MovRM<u64, Full> => NextLine;
         AluR<Xor, u32, Reg>, AluM<Test, u8, Imm, Base> => Jcc<4, false>;
         AluR<Xor, u32, Reg>, AluR<Add, u64, Reg> => Fall<false>;
         AluR<Xor, u32, Reg>, AluR<And, u32, Reg> => Fall<false>;
@@ -312,8 +303,7 @@ pub(super) fn add_ends(fusions: &mut Fusions) {
         Lea<u32, Base>, AluR<Cmp, u8, Imm> => Jcc<6, false>;
         Lea<u32, Base>, AluR<Or, u32, Reg> => Jcc<8, false>;
         Lea<u32, Base>, AluR<Sub, u32, Reg> => Call<true>;
-        Lea<u32, Base>, ShiftR<Shl, u64, shift::Imm> => NextLine;
-        Lea<u64, Base>, AluM<Cmp, u64, Reg, Base> => Jcc<4, true> | NextLine;
+        Lea<u64, Base>, AluM<Cmp, u64, Reg, Base> => Jcc<4, true>;
         Lea<u64, Base>, AluM<Cmp, u8, Reg, Base> => Jcc<4, false>;
         Lea<u64, Base>, AluR<Cmp, u64, Reg> => Jcc<2, false> | Jcc<3, false> | Jcc<4, false> | Jcc<5, false>;
         Lea<u64, Base>, AluR<Test, u32, Reg> => Jcc<5, false>;
@@ -358,7 +348,6 @@ pub(super) fn add_ends(fusions: &mut Fusions) {
         MovR<u32, Imm>, MovR<u32, Reg> => Ret;
         MovR<u32, Imm>, MovR<u64, Reg> => Call<true>;
         MovR<u32, Imm>, Pop => Ret;
-        MovR<u32, Reg>, AluR<Add, u32, Reg> => NextLine;
         MovR<u32, Reg>, AluR<And, u32, Imm> => Jcc<4, false> | Jcc<5, false> | Jmp<false>;
         MovR<u32, Reg>, AluR<Cmp, u32, Imm> => Jcc<4, false> | Jcc<6, false>;
         MovR<u32, Reg>, AluR<Cmp, u32, Reg> => Jcc<3, false>;
@@ -369,7 +358,7 @@ pub(super) fn add_ends(fusions: &mut Fusions) {
         MovR<u32, Reg>, MovR<u32, Reg> => Jmp<false>;
         MovR<u32, Reg>, MovR<u64, Reg> => Call<true>;
         MovR<u32, Reg>, MovRM<u32, Base> => Fall<false>;
-        MovR<u32, Reg>, ShiftR<Shr, u64, shift::Imm> => Fall<false> | NextLine;
+        MovR<u32, Reg>, ShiftR<Shr, u64, shift::Imm> => Fall<false>;
         MovR<u32, Reg>, Push<Reg> => Fall<false> | Fall<true>;
         MovR<u64, Imm>, AluR<Cmp, u64, Reg> => Jcc<4, true>;
         MovR<u64, Imm>, AluR<Test, u64, Reg> => Jcc<4, false>;
@@ -383,7 +372,6 @@ pub(super) fn add_ends(fusions: &mut Fusions) {
         MovR<u64, Reg>, AluR<Test, u64, Reg> => Jcc<4, false> | Jcc<4, true> | Jcc<5, false>;
         MovR<u64, Reg>, AluR<Test, u8, Imm> => Jcc<5, false>;
         MovR<u64, Reg>, AluR<Xor, u32, Reg> => Jmp<false>;
-        MovR<u64, Reg>, ImulRR<u64> => NextLine;
         MovR<u64, Reg>, Lea<u64, Base> => Fall<false>;
         MovR<u64, Reg>, MovM<u32, Reg, Base> => Call<true>;
         MovR<u64, Reg>, MovM<u64, Reg, Base> => Call<true> | Fall<false>;
@@ -400,7 +388,7 @@ pub(super) fn add_ends(fusions: &mut Fusions) {
         MovRM<u32, Base>, AluR<Test, u8, Imm> => Jcc<4, false> | Jcc<5, false>;
         MovRM<u32, Base>, AluR<Xor, u32, Reg> => Call<true> | Fall<false>;
         MovRM<u32, Base>, Lea<u32, Full> => Fall<false>;
-        MovRM<u32, Base>, MovRM<u64, Base> => Fall<false> | NextLine;
+        MovRM<u32, Base>, MovRM<u64, Base> => Fall<false>;
         MovRM<u32, Base>, MovRM<u64, Full> => Fall<false>;
         MovRM<u32, Full>, AluR<Test, u32, Reg> => Jcc<4, false>;
         MovRM<u32, Full>, AluR<Test, u8, Imm> => Jcc<5, false>;
@@ -409,7 +397,6 @@ pub(super) fn add_ends(fusions: &mut Fusions) {
         MovRM<u64, Base>, AluM<Cmp, u64, Reg, Base> => Jcc<4, false> | Jcc<5, false>;
         MovRM<u64, Base>, AluM<Cmp, u8, Imm, Base> => Jcc<4, false>;
         MovRM<u64, Base>, AluM<Test, u8, Imm, Base> => Jcc<4, false> | Jcc<5, false>;
-        MovRM<u64, Base>, AluR<Add, u64, Imm> => NextLine;
         MovRM<u64, Base>, AluR<And, u32, Imm> => Jcc<5, false> | Jmp<false>;
         MovRM<u64, Base>, AluR<And, u8, Imm> => Jcc<4, false>;
         MovRM<u64, Base>, AluR<Cmp, u32, Imm> => Jcc<4, false> | Jcc<5, false>;
@@ -442,7 +429,6 @@ pub(super) fn add_ends(fusions: &mut Fusions) {
         MovxM<Zero, u16, u32, Base>, MovR<u32, Reg> => Call<false>;
         MovxM<Zero, u16, u32, Base>, MovxM<Zero, u16, u32, Base> => Call<false>;
         MovxM<Zero, u16, u32, Full>, AluR<Test, u16, Reg> => Fall<false>;
-        MovxM<Zero, u16, u32, Full>, MovR<u64, Reg> => NextLine;
         MovxM<Zero, u32, u32, Base>, AluM<Cmp, u64, Reg, Base> => Jcc<5, false>;
         MovxM<Zero, u32, u32, Base>, AluM<Test, u8, Imm, Base> => Jcc<5, false>;
         MovxM<Zero, u32, u32, Base>, AluR<Sub, u32, Reg> => Jcc<8, true>;
@@ -456,9 +442,8 @@ pub(super) fn add_ends(fusions: &mut Fusions) {
         MovxM<Zero, u8, u32, Full>, AluR<Test, u8, Imm> => Jcc<5, false>;
         MovxM<Zero, u8, u32, Full>, AluR<Test, u8, Reg> => Jcc<4, false>;
         MovxM<Zero, u8, u32, Full>, AluRM<Cmp, u8, Full> => Jcc<4, false>;
-        MovxM<Zero, u8, u32, Full>, MovRM<u64, Base> => NextLine;
         MovxM<Zero, u8, u8, Base>, AluM<Cmp, u8, Reg, Base> => Fall<false> | Jcc<4, false> | Jcc<5, false>;
-        MovxM<Zero, u8, u8, Base>, AluR<Add, u64, Reg> => Fall<false> | NextLine;
+        MovxM<Zero, u8, u8, Base>, AluR<Add, u64, Reg> => Fall<false>;
         MovxM<Zero, u8, u8, Base>, AluR<Test, u8, Reg> => Jcc<5, false>;
         MovxM<Zero, u8, u8, Full>, AluRM<Cmp, u8, Full> => Jcc<5, false>;
         MovxR<Sign, u32, u64>, AluR<Cmp, u32, Imm> => Jcc<14, false>;
@@ -475,7 +460,6 @@ pub(super) fn add_ends(fusions: &mut Fusions) {
         UnaryR<Dec, u32>, MovM<u32, Reg, Base> => Jmp<false>;
         UnaryR<Inc, u32>, AluR<Cmp, u32, Imm> => Jcc<4, false>;
         UnaryR<Inc, u64>, AluM<Cmp, u8, Imm, Base> => Jcc<5, false>;
-        UnaryR<Inc, u64>, AluR<And, u32, Reg> => NextLine;
         UnaryR<Inc, u64>, AluR<Cmp, u64, Imm> => Jcc<5, false>;
         UnaryR<Inc, u64>, AluR<Test, u8, Reg> => Jcc<4, false>;
         UnaryR<Inc, u64>, AluRM<Cmp, u32, Base> => Jcc<2, false>;
@@ -484,14 +468,14 @@ pub(super) fn add_ends(fusions: &mut Fusions) {
         XaddM<u32, Base>, AluR<Cmp, u32, Imm> => Jcc<4, false>;
         XaddM<u32, Base>, AluR<Test, u32, Reg> => Jcc<4, false>;
         ShiftM<Shl, u8, shift::Imm, Base>, AluR<Test, u8, Imm> => Jcc<5, false>;
-        ShiftR<Shl, u64, shift::Imm>, AluR<Add, u64, Reg> => Fall<false> | NextLine;
+        ShiftR<Shl, u64, shift::Imm>, AluR<Add, u64, Reg> => Fall<false>;
         ShiftR<Shl, u64, shift::Imm>, AluR<Sub, u64, Reg> => Ret;
         ShiftR<Shr, u32, shift::Cl>, Lea<u64, Full> => Call<true>;
         ShiftR<Shr, u32, shift::Cl>, MovR<u32, Reg> => Call<false>;
         ShiftR<Shr, u64, shift::Imm>, AluRM<Cmp, u64, Base> => Jcc<3, false>;
         ShiftR<Shr, u64, shift::Imm>, MovR<u64, Reg> => Ret;
         ShiftR<Shr, u64, shift::Imm>, ShiftR<Shl, u64, shift::Imm> => Fall<false>;
-        Pop, Pop => Fall<false> | Jmp<true> | NextLine | Ret;
+        Pop, Pop => Fall<false> | Jmp<true> | Ret;
         Push<Reg>, AluR<Sub, u64, Imm> => Fall<false> | Jmp<false>;
         Push<Reg>, AluR<Test, u8, Imm> => Jcc<5, false>;
         Push<Reg>, MovR<u32, Reg> => Fall<false>;
