@@ -397,6 +397,16 @@ impl FastTable {
         self.entries.fill(FastEntry::empty());
     }
 
+    /// Forgets the pages that user-mode code may read.
+    pub fn clear_user(&mut self) {
+        let empty = FastEntry::empty();
+        for entry in &mut self.entries {
+            if entry.tag & deny::RU == 0 {
+                *entry = empty;
+            }
+        }
+    }
+
     /// Forgets the page of `va`.
     pub fn clear_page(&mut self, va: u64) {
         let entry = &mut self.entries[Self::index(va)];

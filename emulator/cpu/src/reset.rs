@@ -83,6 +83,7 @@ impl Cpu {
             attention: true,
             event_waits: false,
             supervisor_fetch_non_global: true,
+            supervisor_data_non_global: false,
             followed: None,
             resume: None,
             block_key: ModeKey(0),

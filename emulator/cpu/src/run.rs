@@ -263,10 +263,11 @@ impl Cpu {
             link.lead_to(header);
         }
         if one || self.breakpoint.is_some() || self.hazard_stops() {
-            // One block at a time: without a budget left, no other is entered, linked or not.
-            let insns = i64::from(header.insns);
-            self.icount_limit = self.icount_limit.wrapping_sub((self.budget - insns) as u64);
-            self.budget = insns;
+            // One block at a time: without a budget left, no other is entered, linked or not, even with what a branch out of the
+            // middle of the block gives back.
+            let left = i64::from(header.insns) - i64::from(u8::MAX);
+            self.icount_limit = self.icount_limit.wrapping_sub((self.budget - left) as u64);
+            self.budget = left;
         }
         self.leave_block = false;
         self.sequential = false;

@@ -144,6 +144,7 @@ impl Cpu {
             mem: _,
             platform: _,
             // Follow from the rest.
+            supervisor_data_non_global: _,
             mode: _,
             budget: _,
             icount_limit: _,

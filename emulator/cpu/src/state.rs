@@ -232,6 +232,8 @@ pub struct Cpu {
     pub event_waits: bool,
     /// Supervisor code may have been fetched through a translation that is not global.
     pub supervisor_fetch_non_global: bool,
+    /// The fast path may have a supervisor page through a translation that is not global.
+    pub supervisor_data_non_global: bool,
     /// The link the next block is to be entered through.
     pub followed: Option<&'static Link>,
     /// Where a build with debug assertions goes on, see [`crate::op::chain`].

@@ -399,6 +399,7 @@ impl Cpu {
             return;
         }
         let (w, u, d) = (t.props & prop::W != 0, t.props & prop::U != 0, t.props & prop::D != 0);
+        self.supervisor_data_non_global |= !u && t.props & prop::G == 0;
         let supervisor_w = d && (w || self.cr0 & cr0::WP == 0);
         let mut bits = 0;
         if !u {

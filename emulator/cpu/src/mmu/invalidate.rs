@@ -51,6 +51,7 @@ impl Cpu {
             self.tlb.flush_all();
             self.blocks.generations.replace_supervisor();
             self.supervisor_fetch_non_global = false;
+            self.clear_fast_path();
         } else if self.tlb.flush_non_global() {
             self.blocks.generations.replace_supervisor();
         }
@@ -124,14 +125,23 @@ impl Cpu {
         }
     }
 
-    /// What linear addresses mean has changed, for user code at least: shortcuts by linear address go. Supervisor code's
-    /// stay if all of it is in global pages.
+    /// What linear addresses mean has changed, for user code at least: shortcuts by linear address go. The supervisor's stay if
+    /// all of its code, and all of its data, is in global pages.
     fn address_space_changed(&mut self) {
-        self.fast.clear();
+        if self.supervisor_data_non_global {
+            self.clear_fast_path();
+        } else {
+            self.fast.clear_user();
+        }
         if self.supervisor_fetch_non_global {
             self.blocks.generations.replace_supervisor();
         }
         self.select_generation();
+    }
+
+    fn clear_fast_path(&mut self) {
+        self.fast.clear();
+        self.supervisor_data_non_global = false;
     }
 
     /// Makes the number of the current privilege and PCID the one that links and jumps are checked against.
@@ -142,7 +152,7 @@ impl Cpu {
     /// CR0, CR4, EFER, MTRRs or PAT changed what cached translations mean: everything derived is dropped.
     pub fn drop_shortcuts(&mut self) {
         self.types.clear();
-        self.fast.clear();
+        self.clear_fast_path();
         self.drop_code_shortcuts();
     }
 

@@ -220,10 +220,14 @@ impl Translator<'_> {
             (true, false) => cold::cold_end,
             (false, false) => cold::cold,
         };
-        let imm = (self.source.cold_base + self.cold.len()) as u64;
-        self.cold.push((f, *insn));
-        let op = Op { imm, ..self.op(handler) };
+        let op = Op { imm: self.note_cold(insn, f), ..self.op(handler) };
         if end { self.push_terminal(op) } else { self.push(op) }
+    }
+
+    /// Notes what a cold op executes; returns its [`Op::imm`].
+    pub(crate) fn note_cold(&mut self, insn: &Instruction, f: ExecFn) -> u64 {
+        self.cold.push((f, *insn));
+        (self.source.cold_base + self.cold.len() - 1) as u64
     }
 
     /// Translates one instruction. True if the block ends with it.

@@ -1,8 +1,10 @@
 //! Which handler an instruction gets.
 
 use super::Translator;
+use crate::exec::cold;
 use crate::exec::int::alu::{self, Form, Handlers};
 use crate::exec::int::{branch, exchange, mov, mul, shift, stack};
+use crate::exec::simd::hot;
 use crate::mmu::Access;
 use crate::op::{Handler, Op};
 use crate::state::slot;
@@ -109,6 +111,9 @@ impl Translator<'_> {
             // Nothing to execute: no op, the instruction only counts. Stores are ordered as they are executed.
             M::Nop | M::Endbr64 | M::Endbr32 | M::Lfence | M::Mfence | M::Sfence => {}
             M::Prefetcht0 | M::Prefetcht1 | M::Prefetcht2 | M::Prefetchnta | M::Prefetchw => {}
+            M::Movaps | M::Movapd | M::Movdqa | M::Movups | M::Movupd | M::Movdqu if self.mode().is_long64() => {
+                self.vector_move(insn)?
+            }
             M::Push => self.push_insn(insn)?,
             M::Pop if self.mode().is_long64() && is_gpr(insn, 0) && operand_size(insn, 0) == 8 => {
                 let seg = slot::SEG + sreg::SS as u8;
@@ -134,6 +139,20 @@ impl Translator<'_> {
             _ => return None,
         }
         Some(false)
+    }
+
+    fn vector_move(&mut self, insn: &Instruction) -> Option<()> {
+        let found = hot::hot_move(insn)?;
+        let otherwise = cold::lookup(insn)?;
+        let a = self.full_address(insn, 16, Access::Read);
+        let register = |n: u32| insn.op_register(n).number() as u8;
+        let op = match found {
+            hot::Move::Load(f) => Op { d: register(0), ..self.op(f) },
+            hot::Move::Store(f) => Op { s: register(1), ..self.op(f) },
+        };
+        let imm = self.note_cold(insn, otherwise);
+        self.push(a.apply(Op { imm, ..op }));
+        Some(())
     }
 
     fn plain(&mut self, f: Handler) {

@@ -13,6 +13,7 @@ mod crypto;
 mod float;
 mod format;
 mod host;
+pub mod hot;
 mod lanes;
 mod mxcsr;
 mod operands;

@@ -15,10 +15,16 @@ const X87_EXCEPTIONS: u16 = 0x3F;
 /// Alignment of 128-bit memory operands of legacy SSE instructions (SDM Vol. 1, section 4.6.2).
 const ALIGNMENT: u64 = 16;
 
+/// True if instructions may use the XMM registers.
+#[inline(always)]
+pub fn sse_usable(cpu: &Cpu) -> bool {
+    cpu.cr0 & (cr0::EM | cr0::TS) == 0 && cpu.cr4 & cr4::OSFXSR != 0
+}
+
 /// May an instruction use the XMM registers? #UD has priority over #NM (SDM Vol. 3A, section 2.5).
 #[inline(always)]
 pub fn check_sse(cpu: &Cpu) -> Result<(), Exception> {
-    if cpu.cr0 & (cr0::EM | cr0::TS) == 0 && cpu.cr4 & cr4::OSFXSR != 0 {
+    if sse_usable(cpu) {
         return Ok(());
     }
     if cpu.cr0 & cr0::EM != 0 || cpu.cr4 & cr4::OSFXSR == 0 {
