@@ -222,7 +222,8 @@ pub struct Cpu {
 
     /// The fault that ended a chain.
     pub fault: Option<Exception>,
-    /// Set when the current chain must end after this instruction: a device was accessed, code was modified.
+    /// Set when the current chain must end after this instruction: a device was accessed, code was modified or has left the
+    /// cache.
     pub leave_block: bool,
     /// Set when this instruction stored into decoded code: what was fetched ahead is void.
     pub code_modified: bool,

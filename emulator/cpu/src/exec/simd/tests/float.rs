@@ -116,8 +116,8 @@ fn agree(
         let (a, b, m) = (operand(&mut random, is_single), operand(&mut random, is_single), masked(&mut random));
         let (mut got, mut want) = (ours(m, a, b), silicon(m, a, b));
         if name.starts_with("dp") && !crate::exec::host_is_amd() {
-            // The SDM does not say in which order products are added, so not which of several NaNs is the result (Vol. 2A, "DPPS").
-            // The model adds as AMD's processors do.
+            // The SDM does not say which product is the first operand of an addition, so not which of several NaNs is the
+            // result (Vol. 2A, "DPPS"). The model adds as AMD's processors do.
             (got.0, want.0) = (any_nan(got.0, is_single), any_nan(want.0, is_single));
         }
         assert_eq!(got, want, "{name} {a:032x} {b:032x} {m:#x}: {:032x}, silicon {:032x}", got.0, want.0);
