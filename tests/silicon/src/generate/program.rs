@@ -117,6 +117,10 @@ impl Generator {
             if insn.len() != bytes.len() || insn.code() != form.code || writes_pointer(&mut factory, &insn) {
                 continue;
             }
+            // Where they lie depends on what ran before.
+            if !self.split_locks && is_locked(&insn) {
+                continue;
+            }
             let general_only = factory.info(&insn).used_memory().is_empty();
             parts.push(wrap(draft.rng, &insn, general_only, bytes));
             let undefined = insn.rflags_undefined() & !RflagsBits::AF;
@@ -166,6 +170,12 @@ fn define_flags(rng: &mut Rng) -> Vec<u8> {
     let (a, b) = (rng.below(3) as u8, rng.below(3) as u8);
     let rex = rng.pick(&[0x40, 0x48]);
     vec![rex, opcode, 0xC0 | a << 3 | b]
+}
+
+/// LOCK, and XCHG, which does without (SDM Vol. 3A, section 9.1.2.1).
+fn is_locked(insn: &Instruction) -> bool {
+    let memory = insn.op_kinds().any(|k| k == OpKind::Memory);
+    insn.has_lock_prefix() || memory && insn.mnemonic() == Mnemonic::Xchg
 }
 
 /// True if the instruction changes a register that addresses are formed from in a way that is not foreseen.
