@@ -5,19 +5,22 @@ use iced_x86::{Code, Decoder, DecoderOptions, Mnemonic};
 use silicon::report::Report;
 use silicon::rules::host_is_amd;
 
+use Mnemonic as M;
+
 /// The table of `rules.rs` was made on AMD's processors, with which everything agrees. On others these may differ beyond it, see
 /// `docs/silicon.md`.
+#[rustfmt::skip]
+const MAY_DIFFER_ELSEWHERE: &[Mnemonic] = &[
+    M::Movsb, M::Movsw, M::Movsd, M::Movsq, M::Stosb, M::Stosw, M::Stosd, M::Stosq,
+    M::Lodsb, M::Lodsw, M::Lodsd, M::Lodsq, M::Scasb, M::Scasw, M::Scasd, M::Scasq,
+    M::Cmpsb, M::Cmpsw, M::Cmpsd, M::Cmpsq,
+    M::Retf, M::Iret, M::Iretd, M::Iretq, M::Pop, M::Call,
+    M::Fst, M::Fstp, M::Fist, M::Fistp, M::Fisttp, M::Fbstp,
+    M::Dpps, M::Dppd, M::Rcl, M::Rcr,
+];
+
 fn may_differ_elsewhere(mnemonic: Mnemonic) -> bool {
-    use Mnemonic as M;
-    match mnemonic {
-        M::Movsb | M::Movsw | M::Movsd | M::Movsq | M::Stosb | M::Stosw | M::Stosd | M::Stosq => true,
-        M::Lodsb | M::Lodsw | M::Lodsd | M::Lodsq | M::Scasb | M::Scasw | M::Scasd | M::Scasq => true,
-        M::Cmpsb | M::Cmpsw | M::Cmpsd | M::Cmpsq => true,
-        M::Retf | M::Iret | M::Iretd | M::Iretq | M::Pop | M::Call => true,
-        M::Fst | M::Fstp | M::Fist | M::Fistp | M::Fisttp | M::Fbstp => true,
-        M::Dpps | M::Dppd | M::Rcl | M::Rcr => true,
-        _ => false,
-    }
+    MAY_DIFFER_ELSEWHERE.contains(&mnemonic)
 }
 
 /// What differs and may not, as far as a host that is not AMD's can tell.
