@@ -519,10 +519,7 @@ impl Cpu {
         };
         self.blocks.cold.extend(translated.cold);
         let header = self.blocks.insert(frame, &block, &translated.items);
-        for line in crate::block::bits(translated.all_lines) {
-            self.mem.set_code(frame, line);
-        }
-        self.blocks.refresh(frame, translated.all_lines);
+        self.admit_code(frame, translated.all_lines);
         self.remember(rip, linear, header);
         Ok(header)
     }
@@ -551,6 +548,11 @@ impl Cpu {
     /// of its line can be executed after the line has left the cache, as if it were kept: where runs are cut changes nothing.
     fn note_code(&mut self, frame: FramePtr, lines: u64) {
         self.blocks.note_lines(frame, lines);
+        self.admit_code(frame, lines);
+    }
+
+    /// Marks lines as decoded, and lets the blocks in them be entered.
+    fn admit_code(&mut self, frame: FramePtr, lines: u64) {
         for line in crate::block::bits(lines) {
             self.mem.set_code(frame, line);
         }
