@@ -1,7 +1,8 @@
 //! The VAES kernel for ZMM registers: a line is one register (SDM Vol. 2, AESENC and AESDEC, the EVEX.512 forms).
 //!
 //! Worth it for runs, where broadcasting the round keys to all four blocks of a register is paid once. The tweaks of a
-//! run come first, four lines to a register; then the data, four lines abreast, which covers the latency of VAESENC.
+//! run come first, four lines to a register; then the data, four lines abreast, which covers the latency of VAESENC. Their
+//! rounds saturate the one port that has them on Intel's processors, so all else is placed where it finds that port free.
 
 #![allow(unsafe_code)]
 
@@ -194,10 +195,11 @@ fn four_line_tweaks(first: __m512i) -> [__m512i; BLOCKS_PER_LINE] {
 }
 
 /// No instruction. The compiler does not know what is in the registers afterwards, so it cannot put the rounds of one line
-/// after those of another, as it likes to: the processor looks ahead too little to bring them together again.
+/// after those of another, as it likes to: the processor looks ahead too little to bring them together again. Calls stay in
+/// their order, and with them what goes into one and comes out of another.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn keep_abreast<const L: usize>(state: &mut [__m512i; L]) {
+fn keep_in_place<const L: usize>(state: &mut [__m512i; L]) {
     if let [a, b, c, d] = &mut state[..] {
         // SAFETY: a comment, which leaves every register and all memory as they are.
         unsafe {
@@ -207,7 +209,7 @@ fn keep_abreast<const L: usize>(state: &mut [__m512i; L]) {
                 inout(zmm_reg) * b,
                 inout(zmm_reg) * c,
                 inout(zmm_reg) * d,
-                options(pure, nomem, nostack, preserves_flags)
+                options(nomem, nostack, preserves_flags)
             );
         }
     }
@@ -232,7 +234,7 @@ fn crypt<D: Direction, const L: usize, const N: usize>(
             *blocks =
                 if D::DECRYPTS { _mm512_aesdec_epi128(*blocks, *key) } else { _mm512_aesenc_epi128(*blocks, *key) };
         }
-        keep_abreast(&mut state);
+        keep_in_place(&mut state);
     }
     for slot in 0..L {
         let key = _mm512_xor_si512(keys[N - 1], tweaks[slot]);
@@ -283,7 +285,7 @@ fn mixed<D: Direction, const N: usize>(keys: [&aesni::Schedules<N>; ABREAST], ru
             let key = key(slot, n);
             *blocks = if D::DECRYPTS { _mm512_aesdec_epi128(*blocks, key) } else { _mm512_aesenc_epi128(*blocks, key) };
         }
-        keep_abreast(&mut state);
+        keep_in_place(&mut state);
     }
     for slot in 0..ABREAST {
         let key = _mm512_xor_si512(key(slot, N - 1), tweaks[slot]);
@@ -316,8 +318,12 @@ fn run<D: Direction, const N: usize>(keys: &aesni::Schedules<N>, run: &mut impl 
     let first: &[__m512i] = unsafe { slots.assume_init_ref() };
 
     let data_keys = broadcast(keys.data::<D>());
-    for (four, first) in first.iter().enumerate() {
-        let tweaks = four_line_tweaks(*first);
+    let mut tweaks = four_line_tweaks(first[0]);
+    for four in 0..first.len() {
+        // Those of the next four lines before the rounds of these: the processor executes what is older first, and rounds
+        // always wait for the port that the shifts of the tweaks need too.
+        let mut next = four_line_tweaks(first[(four + 1).min(first.len() - 1)]);
+        keep_in_place(&mut next);
         let index = four * ABREAST;
         match lines - index {
             ABREAST.. => crypt(&data_keys, &tweaks, run, index),
@@ -327,6 +333,7 @@ fn run<D: Direction, const N: usize>(keys: &aesni::Schedules<N>, run: &mut impl 
                 }
             }
         }
+        tweaks = next;
     }
 }
 
