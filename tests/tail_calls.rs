@@ -10,8 +10,16 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Register};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 
 /// Modules whose functions with the signature of a handler are checked, and what in them is not a handler.
-const MODULES: [&str; 4] = ["int::branch", "int::fuse", "int::mov", "cold"];
-const NOT_HANDLERS: [&str; 13] = [
+const MODULES: [&str; 7] = [
+    "int::branch",
+    "int::fuse",
+    "int::mov",
+    "cold",
+    "simd::hot",
+    "general::string::rep_",
+    "general::exchange::cmpxchg16b_hot",
+];
+const NOT_HANDLERS: [&str; 15] = [
     "::add_",
     "::fused",
     "FUSIONS",
@@ -22,6 +30,8 @@ const NOT_HANDLERS: [&str; 13] = [
     "leave_",
     "legacy_address",
     "cold::exec",
+    "Direct",
+    "hot::handler",
     "cold::lookup",
     "cold::undefined",
     "fuse::entry",
@@ -31,7 +41,7 @@ fn is_handler(name: &str) -> bool {
     // The handler of a step is an instance of `run`, that of several one of those in `fuse`.
     let in_modules = name == "cpu::exec::int::run"
         || name.starts_with("cpu::exec::int::run::")
-        || MODULES.iter().any(|m| name.starts_with(&format!("cpu::exec::{m}::")));
+        || MODULES.iter().any(|m| name.starts_with(&format!("cpu::exec::{m}")));
     // A selector such as `jcc_for` returns a handler; it is generic over the condition only and usually inlined.
     in_modules
         && !NOT_HANDLERS.iter().any(|n| name.contains(n))

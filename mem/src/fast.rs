@@ -300,14 +300,31 @@ impl FastTable {
         true
     }
 
-    /// Copies `len` bytes (1 to 64, within one line on each side) as if byte by byte in ascending order, or returns false
-    /// when either side must go the slow way. The ranges must not overlap so that the order matters.
+    /// The host address of `len` bytes within one page, if `bits` has all their lines.
+    #[inline(always)]
+    fn span(&self, va: u64, len: usize, mask: u64, bits: impl Fn(FramePtr) -> u64) -> Option<*mut u8> {
+        let offset = va as usize & (PAGE_BYTES - 1);
+        if len == 0 || len > PAGE_BYTES - offset {
+            return None;
+        }
+        let frame = self.frame(va, mask)?;
+        let (first, last) = (offset / LINE_BYTES, (offset + len - 1) / LINE_BYTES);
+        let lines = u64::MAX >> (63 - (last - first)) << first;
+        if bits(frame) & lines != lines {
+            return None;
+        }
+        Self::place(frame, lines, va)
+    }
+
+    /// Copies `len` bytes (at least one, within one page on each side) as if byte by byte in ascending order, or returns false
+    /// when a line of either side must go the slow way. The ranges must not overlap so that the order matters.
     #[inline]
     pub fn copy(&self, from: u64, to: u64, len: usize) -> bool {
-        let (Some(from), Some(to)) = (self.probe_read(from, len), self.probe_write(to, len)) else { return false };
-        // SAFETY: each probe returned `len` bytes inside one line of a frame's data, which is never freed; `copy` allows the
+        let Some(from) = self.span(from, len, self.mask_r, FramePtr::fast_r) else { return false };
+        let Some(to) = self.span(to, len, self.mask_w, FramePtr::fast_w) else { return false };
+        // SAFETY: each span is `len` bytes in the page that a frame has the bytes of, which are never freed; `copy` allows the
         // two to overlap.
-        unsafe { std::ptr::copy(from, to, len) };
+        unsafe { std::ptr::copy(from.cast_const(), to, len) };
         true
     }
 
@@ -316,17 +333,7 @@ impl FastTable {
     #[inline]
     pub fn fill(&self, to: u64, value: u64, size: usize, count: usize) -> bool {
         let len = size * count;
-        let offset = to as usize & (PAGE_BYTES - 1);
-        if len == 0 || len > PAGE_BYTES - offset {
-            return false;
-        }
-        let Some(frame) = self.frame(to, self.mask_w) else { return false };
-        let (first, last) = (offset / LINE_BYTES, (offset + len - 1) / LINE_BYTES);
-        let lines = u64::MAX >> (63 - (last - first)) << first;
-        if frame.fast_w() & lines != lines {
-            return false;
-        }
-        let Some(at) = Self::place(frame, lines, to) else { return false };
+        let Some(at) = self.span(to, len, self.mask_w, FramePtr::fast_w) else { return false };
         // SAFETY: `len` bytes from `to` on are in the page that `frame` has the bytes of. They are never freed, and no other
         // reference to them exists while this one lives.
         let bytes = unsafe { std::slice::from_raw_parts_mut(at, len) };

@@ -55,24 +55,6 @@ fn division_truncates_toward_zero_and_the_remainder_has_the_dividends_sign() {
 }
 
 #[test]
-fn bit_strings_reach_both_sides_of_their_address() {
-    let mut cpu = long_mode();
-    set(&mut cpu, RBX, DATA + 0x100);
-    // BTS [RBX], RAX and BT [RBX], EAX
-    for (offset, byte) in [(-1i64, 0xFFu64), (-65, 0xF7), (0, 0x100), (1000, 0x100 + 125)] {
-        set(&mut cpu, RAX, offset as u64);
-        exec(&mut cpu, &[0x48, 0x0F, 0xAB, 0x03]).expect("BTS");
-        assert!(!cpu.lazy.cf());
-        assert_eq!(cpu.read_u8(DATA + byte), Ok(1 << (offset & 7)));
-        exec(&mut cpu, &[0x0F, 0xA3, 0x03]).expect("BT");
-        assert!(cpu.lazy.cf());
-    }
-    // BTC qword [RBX], 64 + 3: an immediate is taken modulo the operand size.
-    exec(&mut cpu, &[0x48, 0x0F, 0xBA, 0x3B, 67]).expect("BTC");
-    assert_eq!(cpu.read_u64(DATA + 0x100), Ok(0b1001));
-}
-
-#[test]
 fn read_modify_write_faults_as_a_write() {
     let mut cpu = long_mode();
     set(&mut cpu, RBX, UNMAPPED);
@@ -82,24 +64,6 @@ fn read_modify_write_faults_as_a_write() {
     {
         assert_eq!(exec(&mut cpu, bytes), Err(Exception::PageFault { address: UNMAPPED, code: 2 }), "{bytes:02X?}");
     }
-}
-
-#[test]
-fn scans_and_counts_of_zero() {
-    let mut cpu = long_mode();
-    set(&mut cpu, RAX, 0xDEAD_BEEF_0000_0001);
-    set(&mut cpu, RBX, 0);
-    exec(&mut cpu, &[0x0F, 0xBC, 0xC3]).expect("BSF EAX, EBX");
-    assert_eq!((rax(&cpu), cpu.lazy.zf()), (0xDEAD_BEEF_0000_0001, true));
-    exec(&mut cpu, &[0xF3, 0x0F, 0xBC, 0xC3]).expect("TZCNT EAX, EBX");
-    assert_eq!((rax(&cpu), cpu.lazy.get()), (32, flags::CF));
-    exec(&mut cpu, &[0x66, 0xF3, 0x0F, 0xBD, 0xC3]).expect("LZCNT AX, BX");
-    assert_eq!((rax(&cpu), cpu.lazy.get()), (16, flags::CF));
-    set(&mut cpu, RBX, 1 << 63);
-    exec(&mut cpu, &[0x48, 0x0F, 0xBD, 0xC3]).expect("BSR RAX, RBX");
-    assert_eq!((rax(&cpu), cpu.lazy.zf()), (63, false));
-    exec(&mut cpu, &[0xF3, 0x48, 0x0F, 0xBD, 0xC3]).expect("LZCNT RAX, RBX");
-    assert_eq!((rax(&cpu), cpu.lazy.get()), (0, flags::ZF));
 }
 
 #[test]

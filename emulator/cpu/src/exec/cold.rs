@@ -52,9 +52,31 @@ pub fn cold_attend(cpu: &mut Cpu, op: At) {
 /// True if the run loop has to look before the next instruction: an event waits, which may have become deliverable; the
 /// next instruction is a single step; RF, which lasts for one instruction, is to be cleared; or the mode is one whose
 /// blocks are entered by the loop alone.
-fn needs_loop(cpu: &Cpu) -> bool {
+#[inline(always)]
+pub fn needs_loop(cpu: &Cpu) -> bool {
     let flagged = cpu.rflags_system & (flags::TF | flags::RF) != 0;
     cpu.attention || cpu.leave_block || cpu.event_waits || flagged || !cpu.mode.is_long64()
+}
+
+/// An instruction without operands that knows nothing of where it is. A fault changes nothing.
+pub trait Direct: 'static {
+    fn execute(cpu: &mut Cpu) -> Result<(), Exception>;
+}
+
+/// [`cold`], for an instruction that needs less. A fault is the [`ExecFn`]'s.
+pub fn direct<D: Direct>(cpu: &mut Cpu, op: At) {
+    if D::execute(cpu).is_err() {
+        return cold(cpu, op);
+    }
+    next(cpu, op)
+}
+
+/// [`cold_end`], for an instruction that needs less. A fault is the [`ExecFn`]'s.
+pub fn direct_end<D: Direct>(cpu: &mut Cpu, op: At) {
+    if needs_loop(cpu) || D::execute(cpu).is_err() {
+        return cold_end(cpu, op);
+    }
+    go_on(cpu, op)
 }
 
 /// The instruction set RIP: [`Cpu::next_ip`] stands.

@@ -2,9 +2,13 @@
 
 use super::Translator;
 use crate::exec::cold;
+use crate::exec::general::exchange::cmpxchg16b_hot;
+use crate::exec::general::string;
 use crate::exec::int::alu::{self, Form, Handlers};
-use crate::exec::int::{branch, exchange, mov, mul, shift, stack};
+use crate::exec::int::{bits, branch, exchange, mov, mul, shift, stack};
 use crate::exec::simd::hot;
+use crate::exec::system::flagctl::{Cli, SetAc, Sti};
+use crate::exec::system::syscall::Swapgs;
 use crate::mmu::Access;
 use crate::op::{Handler, Op};
 use crate::state::slot;
@@ -96,7 +100,15 @@ impl Translator<'_> {
             M::Imul if insn.op_count() > 1 => self.imul(insn)?,
             M::Imul => self.wide(insn, mul::wide_handler::<mul::Signed>)?,
             M::Mul => self.wide(insn, mul::wide_handler::<mul::Unsigned>)?,
-            M::Bt => self.bt(insn)?,
+            M::Bt => self.bit(insn, bits::bit_handler::<bits::Bt>, Access::Read)?,
+            M::Bts => self.bit(insn, bits::bit_handler::<bits::Bts>, Access::Write)?,
+            M::Btr => self.bit(insn, bits::bit_handler::<bits::Btr>, Access::Write)?,
+            M::Btc => self.bit(insn, bits::bit_handler::<bits::Btc>, Access::Write)?,
+            M::Bsf => self.two_operand(insn, bits::scan_handler::<bits::Bsf>, Access::Read)?,
+            M::Bsr => self.two_operand(insn, bits::scan_handler::<bits::Bsr>, Access::Read)?,
+            M::Tzcnt => self.two_operand(insn, bits::scan_handler::<bits::Tzcnt>, Access::Read)?,
+            M::Lzcnt => self.two_operand(insn, bits::scan_handler::<bits::Lzcnt>, Access::Read)?,
+            M::Popcnt => self.two_operand(insn, bits::scan_handler::<bits::Popcnt>, Access::Read)?,
             M::Bswap => {
                 let size = insn.op0_register().size();
                 let op = Op { d: reg(insn.op0_register()), ..self.op(mov::bswap_handler(size)) };
@@ -111,10 +123,24 @@ impl Translator<'_> {
             // Nothing to execute: no op, the instruction only counts. Stores are ordered as they are executed.
             M::Nop | M::Endbr64 | M::Endbr32 | M::Lfence | M::Mfence | M::Sfence => {}
             M::Prefetcht0 | M::Prefetcht1 | M::Prefetcht2 | M::Prefetchnta | M::Prefetchw => {}
-            M::Movaps | M::Movapd | M::Movdqa | M::Movups | M::Movupd | M::Movdqu if self.mode().is_long64() => {
-                self.vector_move(insn)?
+            M::Cmpxchg16b if self.mode().is_long64() => {
+                let a = self.full_address(insn, 16, Access::Write);
+                self.hot_case(insn, a.apply(self.op(cmpxchg16b_hot)))?
+            }
+            M::Clac => self.hot_case(insn, self.op(cold::direct::<SetAc<false>>))?,
+            M::Stac => self.hot_case(insn, self.op(cold::direct::<SetAc<true>>))?,
+            M::Cli => return self.hot_end(insn, cold::direct_end::<Cli>),
+            M::Sti => return self.hot_end(insn, cold::direct_end::<Sti>),
+            M::Swapgs => return self.hot_end(insn, cold::direct_end::<Swapgs>),
+            _ if insn.is_string_instruction() && self.mode().is_long64() => {
+                return self.hot_end(insn, string::rep_handler(insn)?);
             }
             M::Push => self.push_insn(insn)?,
+            M::Pushfq if self.mode().is_long64() => {
+                let seg = slot::SEG + sreg::SS as u8;
+                let op = Op { seg, ..self.op(stack::PUSH_F) };
+                self.push(op);
+            }
             M::Pop if self.mode().is_long64() && is_gpr(insn, 0) && operand_size(insn, 0) == 8 => {
                 let seg = slot::SEG + sreg::SS as u8;
                 let op = Op { d: reg(insn.op0_register()), seg, ..self.op(stack::POP_R) };
@@ -132,7 +158,7 @@ impl Translator<'_> {
             _ if insn.is_jcc_short_or_near() && self.mode().is_long64() => {
                 return Some(self.jcc(insn));
             }
-            _ if insn.condition_code() == ConditionCode::None => return None,
+            _ if insn.condition_code() == ConditionCode::None => self.vector(insn)?,
             // SETcc and CMOVcc: what else has a condition is a branch.
             _ if insn.op_count() == 1 && (is_reg(insn, 0) || is_mem(insn, 0)) => self.set_cc(insn),
             _ if insn.op_count() == 2 => self.cmov_cc(insn)?,
@@ -141,18 +167,35 @@ impl Translator<'_> {
         Some(false)
     }
 
-    fn vector_move(&mut self, insn: &Instruction) -> Option<()> {
-        let found = hot::hot_move(insn)?;
-        let otherwise = cold::lookup(insn)?;
-        let a = self.full_address(insn, 16, Access::Read);
-        let register = |n: u32| insn.op_register(n).number() as u8;
-        let op = match found {
-            hot::Move::Load(f) => Op { d: register(0), ..self.op(f) },
-            hot::Move::Store(f) => Op { s: register(1), ..self.op(f) },
-        };
-        let imm = self.note_cold(insn, otherwise);
-        self.push(a.apply(Op { imm, ..op }));
+    /// Adds an op whose handler leaves all but the usual case to the cold op of [`Op::imm`].
+    fn hot_case(&mut self, insn: &Instruction, op: Op) -> Option<()> {
+        let imm = self.note_cold(insn, cold::lookup(insn)?);
+        self.push(Op { imm, ..op });
         Some(())
+    }
+
+    /// The same for instructions that end a block.
+    fn hot_end(&mut self, insn: &Instruction, f: Handler) -> Option<bool> {
+        let imm = self.note_cold(insn, cold::lookup(insn)?);
+        let op = Op { imm, ..self.op(f) };
+        self.push_terminal(op);
+        Some(true)
+    }
+
+    fn vector(&mut self, insn: &Instruction) -> Option<()> {
+        if !self.mode().is_long64() || insn.op_count() != 2 {
+            return None;
+        }
+        let memory = (0..2).find(|n| is_mem(insn, *n));
+        let f = hot::handler(insn.code(), memory)?;
+        let register = |n: u32| if is_reg(insn, n) { insn.op_register(n).number() as u8 } else { 0 };
+        let op = Op { d: register(0), s: register(1), ..self.op(f) };
+        let op = match memory {
+            Some(0) => self.full_address(insn, 16, Access::Write).apply(op),
+            Some(_) => self.full_address(insn, 16, Access::Read).apply(op),
+            None => op,
+        };
+        self.hot_case(insn, op)
     }
 
     fn plain(&mut self, f: Handler) {
@@ -319,19 +362,14 @@ impl Translator<'_> {
         Some(())
     }
 
-    fn bt(&mut self, insn: &Instruction) -> Option<()> {
-        if !is_reg(insn, 0) {
+    /// BT and its kin, but for bit strings outside 64-bit addresses: the offset counts before the address is cut to its size.
+    fn bit(&mut self, insn: &Instruction, pick: fn(Form, usize, bool) -> Handler, access: Access) -> Option<()> {
+        let is_string = is_mem(insn, 0) && is_reg(insn, 1);
+        let bitness = self.mode().bitness();
+        if is_string && (!self.mode().is_long64() || crate::operand::address_size(insn, bitness) != 8) {
             return None;
         }
-        let imm = !is_reg(insn, 1);
-        let op = Op {
-            d: reg(insn.op0_register()),
-            s: if imm { 0 } else { reg(insn.op1_register()) },
-            imm: if imm { insn.immediate(1) } else { 0 },
-            ..self.op(mov::bt_handler(operand_size(insn, 0), imm))
-        };
-        self.push(op);
-        Some(())
+        self.two_operand(insn, pick, access)
     }
 
     fn push_insn(&mut self, insn: &Instruction) -> Option<()> {

@@ -3,7 +3,10 @@
 
 use super::{add_flags, mask, operand_size, sub_flags};
 use crate::Cpu;
+use crate::exec::cold::cold;
+use crate::exec::int::{Addr, Full};
 use crate::mmu::Access;
+use crate::op::{At, next};
 use crate::state::slot;
 use iced_x86::{Instruction, OpKind, Register};
 use x86::{Exception, flags};
@@ -67,6 +70,7 @@ pub(super) fn cmpxchg(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception
 }
 
 /// Joins two registers to the value they form, each `size` bytes.
+#[inline(always)]
 fn pair(cpu: &Cpu, high: u8, low: u8, size: usize) -> u128 {
     let half = |r: u8| u128::from(cpu.regs[r as usize] & mask(size));
     half(high) << (size * 8) | half(low)
@@ -79,15 +83,36 @@ fn cmpxchg_pair(cpu: &mut Cpu, linear: u64, size: usize) -> Result<(), Exception
     let mut buf = [0; 16];
     cpu.read_linear(linear, &mut buf[..bytes])?;
     let old = u128::from_le_bytes(buf);
-    let equal = old == pair(cpu, slot::RDX, slot::RAX, size);
-    let stored = if equal { pair(cpu, slot::RCX, slot::RBX, size) } else { old };
-    cpu.write_linear(linear, &stored.to_le_bytes()[..bytes])?;
+    let stored = replacement(cpu, old, size);
+    cpu.write_linear(linear, &stored.unwrap_or(old).to_le_bytes()[..bytes])?;
+    conclude(cpu, old, stored.is_some(), size);
+    Ok(())
+}
+
+/// What CMPXCHG8B and CMPXCHG16B replace `old` by, if it is what they expect.
+#[inline(always)]
+fn replacement(cpu: &Cpu, old: u128, size: usize) -> Option<u128> {
+    (old == pair(cpu, slot::RDX, slot::RAX, size)).then(|| pair(cpu, slot::RCX, slot::RBX, size))
+}
+
+/// What they leave in registers and flags.
+#[inline(always)]
+fn conclude(cpu: &mut Cpu, old: u128, equal: bool, size: usize) {
     if !equal {
         cpu.regs[slot::RAX as usize] = old as u64 & mask(size);
         cpu.regs[slot::RDX as usize] = (old >> (size * 8)) as u64 & mask(size);
     }
     cpu.change_arithmetic_flags(flags::ZF, if equal { flags::ZF } else { 0 });
-    Ok(())
+}
+
+/// CMPXCHG16B in 64-bit mode, on the fast path. What else it may do is the cold op's.
+pub(crate) fn cmpxchg16b_hot(cpu: &mut Cpu, op: At) {
+    let Some(place) = cpu.fast.slot::<u128>(Full::ea(cpu, op)) else { return cold(cpu, op) };
+    let old = place.get();
+    let stored = replacement(cpu, old, 8);
+    place.set(stored.unwrap_or(old));
+    conclude(cpu, old, stored.is_some(), 8);
+    next(cpu, op)
 }
 
 pub(super) fn cmpxchg8b(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {

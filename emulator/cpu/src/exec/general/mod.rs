@@ -47,11 +47,6 @@ fn by_mnemonic(mnemonic: Mnemonic) -> Option<ExecFn> {
         Mnemonic::Bts => bits::bts,
         Mnemonic::Btr => bits::btr,
         Mnemonic::Btc => bits::btc,
-        Mnemonic::Bsf => bits::bsf,
-        Mnemonic::Bsr => bits::bsr,
-        Mnemonic::Tzcnt => bits::tzcnt,
-        Mnemonic::Lzcnt => bits::lzcnt,
-        Mnemonic::Popcnt => bits::popcnt,
 
         Mnemonic::Xchg => exchange::xchg,
         Mnemonic::Xadd => exchange::xadd,

@@ -7,10 +7,13 @@
 
 use super::{mask, sub_flags};
 use crate::Cpu;
+use crate::exec::cold::{cold_end, needs_loop};
+use crate::exec::int::branch::go_on;
 use crate::mmu::Access;
+use crate::op::{At, Handler};
 use crate::operand::memory_segment;
 use crate::state::slot;
-use iced_x86::{Instruction, OpKind, Register};
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use x86::segment::sreg;
 use x86::{Exception, flags};
 
@@ -236,13 +239,26 @@ fn in_line(address: u64, size: usize, left: u64) -> u64 {
     ((LINE_BYTES - address % LINE_BYTES) / size as u64).min(left)
 }
 
-/// MOVS. Elements are moved line by line on the host where both sides are on the fast path and the order of the moves
-/// cannot matter: `destination - source` outside 1..bytes (an overlap of the other kind repeats a pattern). The rest, and
-/// the first element of each line that is not on the fast path yet, goes element by element.
+/// True if the order of moves from `source` to `destination` matters: an overlap of this kind repeats a pattern.
+#[inline(always)]
+fn repeats(source: u64, destination: u64, bytes: u64) -> bool {
+    (1..bytes).contains(&destination.wrapping_sub(source))
+}
+
+/// MOVS. Elements are moved on the host all at once, or line by line, where both sides are on the fast path and the order of
+/// the moves cannot matter. The rest, and the first element of each line that is not on the fast path yet, goes element by
+/// element.
 pub(super) fn movs(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
     execute(cpu, insn, Sides::COPY, |cpu, run, done| {
         let size = run.size as u64;
-        let overlaps = (1..run.count * size).contains(&run.destination.wrapping_sub(run.source));
+        let overlaps = repeats(run.source, run.destination, run.count * size);
+        if run.count > 1
+            && cpu.shortcuts.bulk_strings
+            && !overlaps
+            && cpu.fast.copy(run.source, run.destination, run.count as usize * run.size)
+        {
+            cpu.iterated(done, run.count);
+        }
         while *done < run.count && !cpu.traps.met {
             let (from, to) = (run.source + *done * size, run.destination + *done * size);
             let n = in_line(from, run.size, in_line(to, run.size, run.count - *done));
@@ -280,6 +296,69 @@ pub(super) fn stos(cpu: &mut Cpu, insn: &Instruction) -> Result<(), Exception> {
             cpu.iterated(done, 1);
         }
         Ok(false)
+    })
+}
+
+/// Iterations of a REP with 64-bit addresses, if all of them may be performed at once.
+#[inline(always)]
+fn at_once(cpu: &Cpu) -> Option<u64> {
+    let count = cpu.regs[slot::RCX as usize];
+    let few = (1..=cpu.rep_quantum()).contains(&count);
+    let ascending = cpu.rflags_system & flags::DF == 0;
+    (few && ascending && cpu.shortcuts.bulk_strings && !cpu.traps.met && !needs_loop(cpu)).then_some(count)
+}
+
+/// Goes on after all `count` iterations.
+#[inline(always)]
+fn performed(cpu: &mut Cpu, op: At, count: u64) {
+    cpu.regs[slot::RCX as usize] = 0;
+    cpu.budget -= count as i64 - 1;
+    go_on(cpu, op)
+}
+
+/// REP MOVS with 64-bit addresses, between pages that are on the fast path. What else it may do is the cold op's.
+fn rep_movs<const SIZE: usize>(cpu: &mut Cpu, op: At) {
+    let (source, destination) = (cpu.regs[slot::RSI as usize], cpu.regs[slot::RDI as usize]);
+    let Some(count) = at_once(cpu) else { return cold_end(cpu, op) };
+    let bytes = count * SIZE as u64;
+    if repeats(source, destination, bytes) || !cpu.fast.copy(source, destination, bytes as usize) {
+        return cold_end(cpu, op);
+    }
+    cpu.regs[slot::RSI as usize] = source.wrapping_add(bytes);
+    cpu.regs[slot::RDI as usize] = destination.wrapping_add(bytes);
+    performed(cpu, op, count)
+}
+
+/// REP STOS, likewise.
+fn rep_stos<const SIZE: usize>(cpu: &mut Cpu, op: At) {
+    let (value, destination) = (cpu.regs[slot::RAX as usize], cpu.regs[slot::RDI as usize]);
+    let Some(count) = at_once(cpu) else { return cold_end(cpu, op) };
+    if !cpu.fast.fill(destination, value, SIZE, count as usize) {
+        return cold_end(cpu, op);
+    }
+    cpu.regs[slot::RDI as usize] = destination.wrapping_add(count * SIZE as u64);
+    performed(cpu, op, count)
+}
+
+/// The handler of an instruction in 64-bit mode, if it is one that has one. [`crate::op::Op::imm`] is the cold op's.
+pub(crate) fn rep_handler(insn: &Instruction) -> Option<Handler> {
+    if !insn.has_rep_prefix() || insn.op0_kind() != OpKind::MemoryESRDI {
+        return None;
+    }
+    let moves = insn.op1_kind() == OpKind::MemorySegRSI;
+    if moves && matches!(insn.memory_segment(), Register::FS | Register::GS) {
+        return None;
+    }
+    Some(match insn.mnemonic() {
+        Mnemonic::Movsb => rep_movs::<1>,
+        Mnemonic::Movsw => rep_movs::<2>,
+        Mnemonic::Movsd => rep_movs::<4>,
+        Mnemonic::Movsq => rep_movs::<8>,
+        Mnemonic::Stosb => rep_stos::<1>,
+        Mnemonic::Stosw => rep_stos::<2>,
+        Mnemonic::Stosd => rep_stos::<4>,
+        Mnemonic::Stosq => rep_stos::<8>,
+        _ => return None,
     })
 }
 

@@ -100,6 +100,7 @@ logic!(Test, false, |a, b| a & b);
 
 /// Where the second operand comes from when it is not in memory.
 pub trait Src: 'static {
+    const IMMEDIATE: bool = false;
     fn get<S: Size>(cpu: &Cpu, op: At) -> S;
 }
 
@@ -116,6 +117,7 @@ impl Src for Reg {
 }
 
 impl Src for Imm {
+    const IMMEDIATE: bool = true;
     #[inline(always)]
     fn get<S: Size>(_cpu: &Cpu, op: At) -> S {
         S::from_u64(op.imm)

@@ -1,6 +1,6 @@
 //! Hot integer instructions: handlers specialised by operation, operand size and operand form.
 //!
-//! Reading order: this file (sizes, address forms, memory policies, exits), [`alu`], [`shift`], [`mov`], [`mul`],
+//! Reading order: this file (sizes, address forms, memory policies, exits), [`alu`], [`shift`], [`bits`], [`mov`], [`mul`],
 //! [`exchange`], [`stack`], [`branch`], [`fuse`]. The translator picks handlers through the `*_handler` functions of each.
 //!
 //! Every handler that touches memory exists twice: with [`Fast`] it uses the fast path and, on a miss, starts again as
@@ -8,6 +8,7 @@
 //! the policy: an instruction is a [`Step`], and a handler is a step ([`run`]) or two ([`fuse`]).
 
 pub mod alu;
+pub mod bits;
 pub mod branch;
 pub mod exchange;
 pub mod fuse;

@@ -1,5 +1,4 @@
-//! MOV, MOVZX, MOVSX, LEA, XCHG of registers, CMOVcc, SETcc, BSWAP, the CBW and CWD families, BT of registers, and the
-//! address ops.
+//! MOV, MOVZX, MOVSX, LEA, XCHG of registers, CMOVcc, SETcc, BSWAP, the CBW and CWD families, and the address ops.
 
 use super::alu::{Imm, Reg, Src};
 use super::branch::condition;
@@ -359,27 +358,6 @@ pub fn convert_d_handler(size: usize) -> Handler {
         4 => run::<ConvertD<u32>, Fast>,
         _ => run::<ConvertD<u64>, Fast>,
     }
-}
-
-/// BT of a register: CF is the bit; ZF is unchanged, the other flags (undefined) as well.
-pub struct BtR<S, X>(PhantomData<(S, X)>);
-
-impl<S: Size, X: Src> Step for BtR<S, X> {
-    #[inline(always)]
-    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
-        let v = S::reg(cpu, op.d).to_u64();
-        let n = X::get::<S>(cpu, op).to_u64() & u64::from(S::BITS - 1);
-        let bit = v >> n & 1;
-        // OF is CF ^ x[63]: keep it.
-        cpu.lazy.x ^= ((cpu.lazy.c ^ bit) & 1) << 63;
-        cpu.lazy.c = cpu.lazy.c & !1 | bit;
-        true
-    }
-}
-
-/// BT with a register destination; `imm`: the bit number is an immediate.
-pub fn bt_handler(size: usize, imm: bool) -> Handler {
-    by_size!(size, |S| if imm { run::<BtR<S, Imm>, Fast> } else { run::<BtR<S, Reg>, Fast> })
 }
 
 /// Nothing: what ops under construction start from.

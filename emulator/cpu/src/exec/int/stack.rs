@@ -1,10 +1,11 @@
-//! PUSH, POP and LEAVE with 64-bit operands in 64-bit mode. Other forms are in `exec::legacy`.
+//! PUSH, PUSHF, POP and LEAVE with 64-bit operands in 64-bit mode. Other forms are in `exec::legacy`.
 
 use super::alu::{Imm, Reg, Src};
 use super::{Addr, Base, Fast, Full, Policy, Step, run};
 use crate::op::{At, Handler};
 use crate::state::{Cpu, slot};
 use std::marker::PhantomData;
+use x86::flags;
 
 const RSP: usize = slot::RSP as usize;
 
@@ -43,6 +44,23 @@ impl Step for PushM {
     }
 }
 
+/// PUSHFQ. VM and RF are pushed as 0.
+pub struct PushF;
+
+impl Step for PushF {
+    const MEMORY: bool = true;
+    #[inline(always)]
+    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
+        let v = cpu.rflags() & !(flags::VM | flags::RF);
+        let va = cpu.regs[RSP].wrapping_sub(8);
+        if !P::store::<u64>(cpu, va, v, op) {
+            return false;
+        }
+        cpu.regs[RSP] = va;
+        true
+    }
+}
+
 /// POP r64. POP RSP loads the value.
 pub struct Pop;
 
@@ -76,6 +94,7 @@ impl Step for Leave {
 pub const PUSH_R: Handler = run::<Push<Reg>, Fast>;
 pub const PUSH_I: Handler = run::<Push<Imm>, Fast>;
 pub const PUSH_M: Handler = run::<PushM, Fast>;
+pub const PUSH_F: Handler = run::<PushF, Fast>;
 pub const POP_R: Handler = run::<Pop, Fast>;
 /// The op's address is RBP + 0 in SS.
 pub const LEAVE: Handler = run::<Leave, Fast>;

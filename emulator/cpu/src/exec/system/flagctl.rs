@@ -2,6 +2,7 @@
 
 use super::control::may_change_if;
 use crate::Cpu;
+use crate::exec::cold::Direct;
 use iced_x86::{Instruction, Register};
 use x86::{Exception, flags};
 
@@ -34,42 +35,49 @@ pub(super) fn std(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
     Ok(())
 }
 
-pub(super) fn cli(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
-    if !may_change_if(cpu) {
-        return Err(Exception::GP0);
+pub struct Cli;
+
+impl Direct for Cli {
+    #[inline(always)]
+    fn execute(cpu: &mut Cpu) -> Result<(), Exception> {
+        if !may_change_if(cpu) {
+            return Err(Exception::GP0);
+        }
+        cpu.rflags_system &= !flags::IF;
+        Ok(())
     }
-    cpu.rflags_system &= !flags::IF;
-    Ok(())
 }
 
-pub(super) fn sti(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
-    if !may_change_if(cpu) {
-        return Err(Exception::GP0);
+pub struct Sti;
+
+impl Direct for Sti {
+    #[inline(always)]
+    fn execute(cpu: &mut Cpu) -> Result<(), Exception> {
+        if !may_change_if(cpu) {
+            return Err(Exception::GP0);
+        }
+        // Interrupts stay blocked for one instruction, but only if IF was 0 (SDM Vol. 2B, "STI").
+        if cpu.rflags_system & flags::IF == 0 {
+            cpu.rflags_system |= flags::IF;
+            cpu.interrupt_shadow = true;
+        }
+        Ok(())
     }
-    // Interrupts stay blocked for one instruction, but only if IF was 0 (SDM Vol. 2B, "STI").
-    if cpu.rflags_system & flags::IF == 0 {
-        cpu.rflags_system |= flags::IF;
-        cpu.interrupt_shadow = true;
-    }
-    Ok(())
 }
 
-/// RFLAGS.AC as the override of SMAP.
-fn set_ac(cpu: &mut Cpu, on: bool) -> Result<(), Exception> {
-    if cpu.cpl > 0 || cpu.rflags_system & flags::VM != 0 {
-        return Err(Exception::UD);
+/// CLAC, STAC (`ON`): RFLAGS.AC as the override of SMAP.
+pub struct SetAc<const ON: bool>;
+
+impl<const ON: bool> Direct for SetAc<ON> {
+    #[inline(always)]
+    fn execute(cpu: &mut Cpu) -> Result<(), Exception> {
+        if cpu.cpl > 0 || cpu.rflags_system & flags::VM != 0 {
+            return Err(Exception::UD);
+        }
+        cpu.rflags_system = cpu.rflags_system & !flags::AC | if ON { flags::AC } else { 0 };
+        cpu.update_access_masks();
+        Ok(())
     }
-    cpu.rflags_system = cpu.rflags_system & !flags::AC | if on { flags::AC } else { 0 };
-    cpu.update_access_masks();
-    Ok(())
-}
-
-pub(super) fn clac(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
-    set_ac(cpu, false)
-}
-
-pub(super) fn stac(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {
-    set_ac(cpu, true)
 }
 
 pub(super) fn lahf(cpu: &mut Cpu, _: &Instruction) -> Result<(), Exception> {

@@ -2,6 +2,7 @@
 //! WRFSBASE; Vol. 3A, section 5.8.7 and 5.8.8), as Intel processors have them.
 
 use super::descriptor::selector;
+use crate::exec::cold::Direct;
 use crate::operand::canonical;
 use crate::state::{Cpu, slot};
 use iced_x86::Instruction;
@@ -113,17 +114,21 @@ pub fn sysexit<const LONG: bool>(cpu: &mut Cpu, _insn: &Instruction) -> Result<(
     Ok(())
 }
 
-/// SWAPGS
-pub fn swapgs(cpu: &mut Cpu, _insn: &Instruction) -> Result<(), Exception> {
-    if !cpu.mode.is_long64() {
-        return Err(Exception::UD);
+pub struct Swapgs;
+
+impl Direct for Swapgs {
+    #[inline(always)]
+    fn execute(cpu: &mut Cpu) -> Result<(), Exception> {
+        if !cpu.mode.is_long64() {
+            return Err(Exception::UD);
+        }
+        if cpu.cpl != 0 {
+            return Err(Exception::GP0);
+        }
+        let base = std::mem::replace(&mut cpu.msr.kernel_gs_base, cpu.segments[sreg::GS].base);
+        cpu.set_segment_base(sreg::GS, base);
+        Ok(())
     }
-    if cpu.cpl != 0 {
-        return Err(Exception::GP0);
-    }
-    let base = std::mem::replace(&mut cpu.msr.kernel_gs_base, cpu.segments[sreg::GS].base);
-    cpu.set_segment_base(sreg::GS, base);
-    Ok(())
 }
 
 /// RDFSBASE, RDGSBASE

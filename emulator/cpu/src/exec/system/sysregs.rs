@@ -2,6 +2,7 @@
 
 use super::{cache_ops, control, cpuid, flagctl, misc, msr, pconfig, port_io, tlb_ops};
 use crate::ExecFn;
+use crate::exec::cold::Direct;
 use iced_x86::{Code, Mnemonic};
 
 /// The semantics of `code`, if they are in this family.
@@ -32,10 +33,10 @@ fn by_mnemonic(mnemonic: Mnemonic) -> Option<ExecFn> {
         Mnemonic::Cmc => flagctl::cmc,
         Mnemonic::Cld => flagctl::cld,
         Mnemonic::Std => flagctl::std,
-        Mnemonic::Cli => flagctl::cli,
-        Mnemonic::Sti => flagctl::sti,
-        Mnemonic::Clac => flagctl::clac,
-        Mnemonic::Stac => flagctl::stac,
+        Mnemonic::Cli => |cpu, _| flagctl::Cli::execute(cpu),
+        Mnemonic::Sti => |cpu, _| flagctl::Sti::execute(cpu),
+        Mnemonic::Clac => |cpu, _| flagctl::SetAc::<false>::execute(cpu),
+        Mnemonic::Stac => |cpu, _| flagctl::SetAc::<true>::execute(cpu),
         Mnemonic::Lahf => flagctl::lahf,
         Mnemonic::Sahf => flagctl::sahf,
 

@@ -2,6 +2,7 @@
 
 use super::{delivery, far, iret, segment, syscall, tables, verify};
 use crate::ExecFn;
+use crate::exec::cold::Direct;
 use iced_x86::Code;
 use x86::segment::sreg::{DS, ES, FS, GS, SS};
 
@@ -83,7 +84,7 @@ pub fn lookup(code: Code) -> Option<ExecFn> {
         Sysenter => syscall::sysenter,
         Sysexitd => syscall::sysexit::<false>,
         Sysexitq => syscall::sysexit::<true>,
-        Swapgs => syscall::swapgs,
+        Swapgs => |cpu, _| syscall::Swapgs::execute(cpu),
         Rdfsbase_r32 | Rdfsbase_r64 => syscall::read_base::<FS>,
         Rdgsbase_r32 | Rdgsbase_r64 => syscall::read_base::<GS>,
         Wrfsbase_r32 | Wrfsbase_r64 => syscall::write_base::<FS>,
