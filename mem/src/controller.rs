@@ -196,6 +196,12 @@ impl Controller {
         }
     }
 
+    /// Asks the host for a line that [`fill`](Self::fill) will read. (A fault may have it read another one.)
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, place: Place) {
+        self.dram.prefetch(place.page, place.line());
+    }
+
     /// Encrypts and writes one line of the frame of its page, without reading its old contents (R4).
     pub(crate) fn write_from(&mut self, place: Place, frame: FramePtr) {
         self.note_keyid(place);

@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use crate::CipherLine;
 use crate::addr::{LINE_BYTES, LINES_PER_PAGE, LineAddr, PAGE_BYTES};
 use crate::hash::StateHasher;
+use crate::huge;
 use crate::integrity::LineMetadata;
 use crate::map::AddressMap;
 pub(crate) use pages::{CellPage, Metadata, PageTable};
@@ -173,6 +174,14 @@ impl Dram {
         match self.own[page as usize].get_mut() {
             Some(own) => Some(own.lines[at].get_mut()),
             None => self.base.get(page).map(|cells| &cells.lines[at]),
+        }
+    }
+
+    /// Asks the host for a line that will be read.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, page: u32, line: u32) {
+        if let Some(own) = self.own[page as usize].get() {
+            huge::prefetch(&own.lines[line as usize % LINES_PER_PAGE]);
         }
     }
 

@@ -88,6 +88,15 @@ impl Frame {
         unsafe { (*self.data.get())[at] }
     }
 
+    /// Asks the host for what evicting line `line & 63` takes.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, line: u32) {
+        let at = line as usize & (LINES_PER_PAGE - 1);
+        huge::prefetch(&self.fast_r);
+        huge::prefetch(&self.bus_page);
+        huge::prefetch(self.data.get().cast::<PlainLine>().wrapping_add(at));
+    }
+
     /// Sets the plaintext of line `line & 63`.
     #[inline]
     pub(crate) fn set_line(&self, line: u32, bytes: &PlainLine) {

@@ -7,7 +7,9 @@ mod common;
 use common::{Guest, LAST_MAPPED, PRESENT_RW, UNMAPPED, assemble, every_mode_and_cache, pt_entry, set};
 use cpu::run::Stop;
 use cpu::state::slot::{RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP};
+use iced_x86::IcedError;
 use iced_x86::code_asm::*;
+use x86::flags;
 
 /// 4-KiB pages that are mapped one to one.
 const CODE: u64 = 0x20_0000;
@@ -137,6 +139,150 @@ fn a_frame_that_goes_on_in_a_missing_page_faults_at_the_instruction_that_needs_i
             assert_eq!(guest.run(OTHER, 1000), Stop::HaltedDisabled);
             assert_eq!(guest.cpu.cr2, UNMAPPED);
             for (n, register) in (0..).zip([RBX, RBP, R12, R13]) {
+                let loaded = guest.cpu.regs[usize::from(register)] == 0xA0 + n;
+                assert_eq!(loaded, n < quadwords, "register {register}, {quadwords} quadwords");
+            }
+        }
+    });
+}
+
+/// As compilers make a function with room on the stack: what RAX and the flags become says what it has seen.
+fn function_with_locals(guest: &mut Guest, before_pops: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>) {
+    let code = assemble(CODE, |a| {
+        let mut function = a.create_label();
+        a.call(function)?;
+        a.pushfq()?;
+        a.pop(rdx)?;
+        a.hlt()?;
+        a.set_label(&mut function)?;
+        a.push(rbp)?;
+        a.mov(ebp, esi)?;
+        a.push(rbx)?;
+        a.mov(rbx, rdi)?;
+        a.mov(r8d, r8d)?;
+        a.sub(rsp, 0x28)?;
+        a.pushfq()?;
+        a.pop(rcx)?;
+        a.mov(qword_ptr(rsp + 8), rbp)?;
+        a.add(rbx, qword_ptr(rsp + 8))?;
+        a.lea(r9, qword_ptr(rsp))?;
+        before_pops(a)?;
+        a.pop(rbx)?;
+        a.pop(rbp)?;
+        a.ret()
+    });
+    guest.put(CODE, &code);
+}
+
+#[test]
+fn functions_make_room_and_give_it_back_wherever_the_stack_is() {
+    type Before = fn(&mut CodeAssembler) -> Result<(), IcedError>;
+    // What stands right before the POPs, and whether its flags are those of the ADD.
+    let ends: [(Before, bool); 3] = [
+        (
+            |a| {
+                a.mov(rax, rbx)?;
+                a.add(rsp, 0x28)
+            },
+            true,
+        ),
+        (
+            |a| {
+                a.add(rsp, 0x28)?;
+                a.mov(rax, rbx)
+            },
+            true,
+        ),
+        (
+            |a| {
+                a.lea(rsp, qword_ptr(rsp + 0x28))?;
+                a.mov(eax, ebx)
+            },
+            false,
+        ),
+    ];
+    every_mode_and_cache(|guest| {
+        let mut seen = Vec::new();
+        for (n, (before, sets_flags)) in ends.into_iter().enumerate() {
+            function_with_locals(guest, before);
+            for stack in (0..20).map(|n| STACK + 0x1000 + 8 * n).chain([STACK + 0x1001, STACK + 0x103C]) {
+                for _ in 0..2 {
+                    set_saved(guest);
+                    set(&mut guest.cpu, RSP, stack);
+                    set(&mut guest.cpu, 8, u64::MAX);
+                    set(&mut guest.cpu, RSI, 0xFFFF_FFFF_0000_0007);
+                    // MOV EBP, ESI clears the upper half.
+                    let sum = (1 << 40) + 7;
+                    assert_eq!(guest.call(CODE), if n == 2 { sum & 0xFFFF_FFFF } else { sum }, "{n}, RSP {stack:#x}");
+                    assert_eq!(guest.cpu.regs[usize::from(RSP)], stack);
+                    assert_eq!(guest.cpu.regs[8], 0xFFFF_FFFF);
+                    assert_eq!(guest.cpu.regs[9], stack - 8 - 16 - 0x28);
+                    assert_saved(guest, stack);
+                    // SUB RSP, 28H sets the flags by RSP, and so does what gives the room back.
+                    let [after_sub, after] = [RCX, RDX].map(|r| guest.cpu.regs[usize::from(r)] & flags::ARITH);
+                    assert_eq!(after_sub & flags::PF != 0, parity((stack - 24 - 0x28) as u8), "RSP {stack:#x}");
+                    if sets_flags {
+                        assert_eq!(after & flags::PF != 0, parity((stack - 24) as u8), "{n}, RSP {stack:#x}");
+                    }
+                    seen.push((after_sub, after));
+                }
+            }
+        }
+        seen
+    });
+}
+
+/// PF of a result.
+fn parity(low: u8) -> bool {
+    low.count_ones() % 2 == 0
+}
+
+#[test]
+fn room_that_ends_in_a_missing_page_is_made_before_the_fault() {
+    every_mode_and_cache(|guest| {
+        guest.put(HANDLER, &[0xF4]);
+        guest.set_gate(PAGE_FAULT, HANDLER);
+        // PUSHes into the page below; then POPs from a page above, behind ADD RSP.
+        let code = assemble(CODE, |a| {
+            a.push(rbx)?;
+            a.mov(ecx, edi)?;
+            a.push(rbp)?;
+            a.sub(rsp, 0x40)?;
+            a.hlt()
+        });
+        guest.put(CODE, &code);
+        guest.map(UNMAPPED + 0x1000, LAST_MAPPED);
+        for quadwords in 0..3 {
+            set_saved(guest);
+            set(&mut guest.cpu, RCX, 0);
+            set(&mut guest.cpu, RDI, 5);
+            set(&mut guest.cpu, RSP, UNMAPPED + 0x1000 + 8 * quadwords);
+            let stop = guest.run(CODE, 1000);
+            let moved = guest.cpu.regs[usize::from(RCX)] != 0;
+            let stack = guest.cpu.regs[usize::from(RSP)];
+            match quadwords {
+                0 => assert_eq!((stop, moved, stack), (Stop::TripleFault, false, UNMAPPED + 0x1000)),
+                1 => assert_eq!((stop, moved, stack), (Stop::TripleFault, true, UNMAPPED + 0x1000)),
+                _ => assert_eq!((stop, moved, stack), (Stop::HaltedDisabled, true, UNMAPPED + 0x1000 - 0x40)),
+            }
+        }
+        let code = assemble(OTHER, |a| {
+            a.add(rsp, 0x20)?;
+            a.pop(rbx)?;
+            a.pop(rbp)?;
+            a.ret()
+        });
+        guest.put(OTHER, &code);
+        for quadwords in 0..3 {
+            set_saved(guest);
+            let stack = UNMAPPED - 8 * quadwords;
+            for n in 0..quadwords {
+                guest.put(stack + 8 * n, &(0xA0 + n).to_le_bytes());
+            }
+            set(&mut guest.cpu, RSP, stack - 0x20);
+            assert_eq!(guest.run(OTHER, 1000), Stop::HaltedDisabled);
+            assert_eq!(guest.cpu.cr2, UNMAPPED);
+            for (n, register) in (0..).zip([RBX, RBP]) {
                 let loaded = guest.cpu.regs[usize::from(register)] == 0xA0 + n;
                 assert_eq!(loaded, n < quadwords, "register {register}, {quadwords} quadwords");
             }

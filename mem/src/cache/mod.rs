@@ -109,6 +109,13 @@ impl Cache {
         if mutant!(FillSnoops) {
             self.write_back_aliases(controller, place);
         }
+        // A fill waits for the host's memory more than for anything else, so all that it will need is asked for at once.
+        controller.prefetch(place);
+        if let Model::Exact(sets) = &self.model
+            && let Some(victim) = sets.next_victim(controller.layout().mem(place.address))
+        {
+            self.pool.get(victim.frame_index()).0.prefetch(victim.line());
+        }
         let frame = self.pool.obtain(place.page, place.address.page());
         let line = place.line();
         if self.evict_rate != Rate::NEVER {

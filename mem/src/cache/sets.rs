@@ -62,14 +62,18 @@ impl Sets {
         (address.0 >> LINE_SHIFT) as usize & self.set_mask
     }
 
+    /// The line that [`make_room`](Self::make_room) would take off the list.
+    #[inline]
+    pub(super) fn next_victim(&self, address: PhysAddr) -> Option<LineId> {
+        let set = self.set_of(address);
+        (usize::from(self.filled[set]) >= self.ways).then(|| self.lines[set * self.ways])
+    }
+
     /// Makes room for a line. The victim, if the set was full, is no longer listed.
     pub(super) fn make_room(&mut self, address: PhysAddr) -> Option<LineId> {
+        let victim = self.next_victim(address)?;
         let set = self.set_of(address);
-        if usize::from(self.filled[set]) < self.ways {
-            return None;
-        }
         let first = set * self.ways;
-        let victim = self.lines[first];
         self.lines.copy_within(first + 1..first + self.ways, first);
         self.filled[set] -= 1;
         self.changed[set / GROUP_SETS] = true;

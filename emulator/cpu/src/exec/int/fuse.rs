@@ -88,7 +88,8 @@ macro_rules! common {
             AluR<Xor, u32, Reg>, AluR<Xor, u64, Reg>, AluR<And, u64, Reg>, AluR<And, u32, Reg>, AluR<And, u32, Imm>, AluR<Or, u64, Reg>, AluR<Or, u32, Reg>,
             ImulRR<u64>, UnaryR<Inc, u64>,
             ShiftR<Shl, u64, shift::Imm>, ShiftR<Shr, u64, shift::Imm>, ShiftR<Shr, u32, shift::Imm>,
-            ShiftR<Rol, u32, shift::Imm>, ShiftR<Ror, u32, shift::Imm>
+            ShiftR<Rol, u32, shift::Imm>, ShiftR<Ror, u32, shift::Imm>,
+            AluR<And, u64, Imm>, MovR<u8, Imm>, MovM<u8, Imm, Base>, UnaryM<Inc, u32, Full>
         )
     };
 }

@@ -338,6 +338,7 @@ pub(super) fn add_ends(fusions: &mut Fusions) {
         MovM<u64, Reg, Base>, MovRM<u64, Base> => Fall<false>;
         MovM<u64, Reg, Base>, MovxM<Zero, u8, u32, Base> => Ret;
         MovM<u64, Reg, Full>, MovM<u16, Reg, Full> => Jmp<false>;
+        MovM<u8, Imm, Base>, UnaryM<Dec, u32, Full> => Jcc<4, false>;
         MovM<u8, Reg, Full>, MovxR<Sign, u32, u64> => Jcc<5, false>;
         MovR<u32, Imm>, AluR<Add, u64, Reg> => Jcc<2, false>;
         MovR<u32, Imm>, AluR<Cmp, u32, Imm> => Jcc<4, false>;
@@ -420,6 +421,7 @@ pub(super) fn add_ends(fusions: &mut Fusions) {
         MovRM<u64, Base>, MovxR<Zero, u8, u32> => Fall<false>;
         MovRM<u64, Base>, UnaryM<Dec, u32, Full> => Call<true>;
         MovRM<u64, Base>, Leave => Ret;
+        MovRM<u64, Full>, AluM<Sub, u32, Imm, Base> => Jcc<5, false>;
         MovRM<u64, Full>, AluR<Test, u64, Reg> => Jcc<4, false> | Jcc<5, false>;
         MovRM<u64, Full>, AluR<Test, u8, Imm> => Jcc<5, false>;
         MovxM<Sign, u32, u64, Full>, AluR<Test, u32, Reg> => Jcc<9, false>;
