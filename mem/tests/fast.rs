@@ -55,6 +55,48 @@ fn accesses_that_leave_the_line_miss() {
 }
 
 #[test]
+fn runs_of_bytes_are_copied_and_filled_when_all_their_lines_are_there() {
+    let (mut mem, mut fast) = (keyed(), supervisor());
+    // Lines 1 to 3 of one page may be read, lines 2 to 4 of the next one written.
+    const TO: u64 = 0x1000;
+    for line in 1..=3 {
+        let at = via(&mem, PA + 64 * line, 1);
+        fast.install(VA, 0, touch(&mut mem, at, Access::Read));
+    }
+    for line in 2..=4 {
+        let at = via(&mem, PA + TO + 64 * line, 1);
+        fast.install(VA + TO, 0, touch(&mut mem, at, Access::Write));
+    }
+    let lines = |mem: &mut Memory, at: u64, count: u64| -> Vec<u8> {
+        (0..count).flat_map(|line| load(mem, at + 64 * line, 1)).collect()
+    };
+    let (source, before) = (lines(&mut mem, PA + 64, 3), lines(&mut mem, PA + TO + 128, 3));
+    for (from, to, len) in [
+        (63, 128, 1),
+        (255, 128, 2),
+        (64, 127, 8),
+        (64, 313, 8),
+        (0, 128, 4096),
+        (64, 128, 0),
+        (64, 128, 4097),
+        (64, 128, usize::MAX),
+    ] {
+        assert!(!fast.copy(VA + from, VA + TO + to, len), "{len} bytes from {from} to {to}");
+    }
+    for (to, size, count) in [(127, 1, 2), (319, 1, 2), (128, 8, 25), (128, 4, 0)] {
+        assert!(!fast.fill(VA + TO + to, 7, size, count), "{count} times {size} bytes at {to}");
+    }
+    assert_eq!(lines(&mut mem, PA + TO + 128, 3), before);
+    assert!(fast.copy(VA + 64 + 5, VA + TO + 128 + 3, 187));
+    let mut expected = before;
+    expected[3..190].copy_from_slice(&source[5..192]);
+    assert_eq!(lines(&mut mem, PA + TO + 128, 3), expected);
+    assert!(fast.fill(VA + TO + 128 + 10, 0x0201, 2, 90));
+    expected[10..190].as_chunks_mut::<2>().0.fill([1, 2]);
+    assert_eq!(lines(&mut mem, PA + TO + 128, 3), expected);
+}
+
+#[test]
 fn integers_that_are_not_aligned_have_probes_of_their_own() {
     let (mut mem, mut fast) = (keyed(), supervisor());
     let at = via(&mem, PA, 1);

@@ -234,7 +234,7 @@ fn functions_make_room_and_give_it_back_wherever_the_stack_is() {
 
 /// PF of a result.
 fn parity(low: u8) -> bool {
-    low.count_ones() % 2 == 0
+    low.count_ones().is_multiple_of(2)
 }
 
 #[test]

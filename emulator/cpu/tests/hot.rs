@@ -49,12 +49,15 @@ fn bytes<const N: usize>(guest: &mut Guest, at: u64) -> [u8; N] {
 /// Flags that the tests set or clear: all arithmetic ones.
 const NONE_AND_ALL: [u64; 2] = [flags::FIXED, flags::FIXED | flags::ARITH];
 
-type BitForm = fn(&mut CodeAssembler) -> Result<(), IcedError>;
+/// What becomes of a bit.
+type Change = fn(bool) -> bool;
+/// An instruction.
+type Form = fn(&mut CodeAssembler) -> Result<(), IcedError>;
 
 #[test]
 fn bit_strings_reach_both_sides_of_their_address() {
     // What it does with the bit, bytes of an operand, and the instruction.
-    let forms: [(fn(bool) -> bool, i64, BitForm); 6] = [
+    let forms: [(Change, i64, Form); 6] = [
         (|b| b, 8, |a| a.bt(qword_ptr(rbx), rax)),
         (|_| true, 8, |a| a.bts(qword_ptr(rbx), rax)),
         (|_| false, 4, |a| a.lock().btr(dword_ptr(rbx), eax)),
@@ -135,7 +138,7 @@ fn scans_and_counts_follow_their_definitions() {
         let n = (0..bits).filter(|n| v >> n & 1 != 0).count() as u64;
         (Some(n), zero(n))
     };
-    let forms: [(Model, u32, BitForm); 12] = [
+    let forms: [(Model, u32, Form); 12] = [
         (bsf, 64, |a| a.bsf(rax, rbx)),
         (bsf, 32, |a| a.bsf(eax, ebx)),
         (bsf, 64, |a| a.bsf(rax, qword_ptr(rsi))),
@@ -183,7 +186,7 @@ const AREA: usize = 0x3000;
 #[test]
 fn rep_moves_and_stores_as_element_by_element() {
     // Bytes of an element; MOVS; the instruction.
-    let forms: [(usize, bool, BitForm); 6] = [
+    let forms: [(usize, bool, Form); 6] = [
         (1, false, |a| a.rep().stosb()),
         (8, false, |a| a.rep().stosq()),
         (2, false, |a| a.rep().stosw()),
