@@ -166,7 +166,7 @@ pub struct RunArgs {
     /// Decoded code leads on to decoded code without a fetch; off is slow and changes no result [default: on]
     #[arg(long, value_name = "SWITCH", value_enum, help_heading = help::MACHINE)]
     pub links: Option<Switch>,
-    /// String instructions move a line at a time; off is slow and changes no result [default: on]
+    /// String instructions move up to a page at a time; off is slow and changes no result [default: on]
     #[arg(long, value_name = "SWITCH", value_enum, help_heading = help::MACHINE)]
     pub bulk_strings: Option<Switch>,
     /// Instructions that encrypt and decrypt: auto (the fastest that the host has), portable, aesni, vaes256, vaes512 [default: auto]

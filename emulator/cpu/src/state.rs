@@ -113,7 +113,7 @@ pub struct TableRegister {
 pub struct Shortcuts {
     /// Blocks lead to each other without a fetch: links, jump cache, return stack.
     pub links: bool,
-    /// String instructions move a line at a time.
+    /// String instructions move up to a page at a time.
     pub bulk_strings: bool,
 }
 

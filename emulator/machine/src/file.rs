@@ -286,7 +286,7 @@ const KNOBS: &[Knob] = &[
     },
     Knob {
         name: "bulk_strings",
-        about: "string instructions move a line at a time; changes no result",
+        about: "string instructions move up to a page at a time; changes no result",
         accepted: SWITCH,
         set: |c, v| v.switch().map(|on| c.bulk_strings = on),
         show: |c| Some(c.bulk_strings.to_string()),

@@ -1,4 +1,5 @@
-//! General-purpose instructions that are too rare for a hot handler (SDM Vol. 1, chapter 7).
+//! General-purpose instructions that are too rare for a hot handler (SDM Vol. 1, chapter 7), or for more than one of their
+//! usual case.
 
 pub mod bits;
 pub mod bmi;
