@@ -1,8 +1,8 @@
 //! The VAES kernel for ZMM registers: a line is one register (SDM Vol. 2, AESENC and AESDEC, the EVEX.512 forms).
 //!
 //! Worth it for runs, where broadcasting the round keys to all four blocks of a register is paid once. The tweaks of a
-//! run come first, four lines to a register; then the data, four lines abreast, which covers the latency of VAESENC. Their
-//! rounds saturate the one port that has them on Intel's processors, so all else is placed where it finds that port free.
+//! run come first, four lines to a register; then the data, four lines abreast, which covers the latency of VAESENC. On
+//! Intel's processors their rounds saturate the one port that has them; what needs it too, the tweaks of lines, goes first.
 
 #![allow(unsafe_code)]
 
@@ -318,6 +318,7 @@ fn run<D: Direction, const N: usize>(keys: &aesni::Schedules<N>, run: &mut impl 
     let first: &[__m512i] = unsafe { slots.assume_init_ref() };
 
     let data_keys = broadcast(keys.data::<D>());
+    // Not empty: shorter runs are not for this kernel.
     let mut tweaks = four_line_tweaks(first[0]);
     for four in 0..first.len() {
         // Those of the next four lines before the rounds of these: the processor executes what is older first, and rounds

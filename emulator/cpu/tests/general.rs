@@ -55,6 +55,21 @@ fn division_truncates_toward_zero_and_the_remainder_has_the_dividends_sign() {
 }
 
 #[test]
+fn bit_strings_at_32_bit_addresses_reach_both_sides_of_their_address() {
+    let mut cpu = long_mode();
+    set(&mut cpu, RBX, 0xFFFF_FFFF_0000_0000 | (DATA + 0x100));
+    // BTS [EBX], RAX and BT [EBX], EAX
+    for (offset, byte) in [(-1i64, 0xFFu64), (-65, 0xF7), (0, 0x100), (1000, 0x100 + 125)] {
+        set(&mut cpu, RAX, offset as u64);
+        exec(&mut cpu, &[0x67, 0x48, 0x0F, 0xAB, 0x03]).expect("BTS");
+        assert!(!cpu.lazy.cf());
+        assert_eq!(cpu.read_u8(DATA + byte), Ok(1 << (offset & 7)));
+        exec(&mut cpu, &[0x67, 0x0F, 0xA3, 0x03]).expect("BT");
+        assert!(cpu.lazy.cf());
+    }
+}
+
+#[test]
 fn read_modify_write_faults_as_a_write() {
     let mut cpu = long_mode();
     set(&mut cpu, RBX, UNMAPPED);

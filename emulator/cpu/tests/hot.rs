@@ -57,7 +57,8 @@ type Form = fn(&mut CodeAssembler) -> Result<(), IcedError>;
 #[test]
 fn bit_strings_reach_both_sides_of_their_address() {
     // What it does with the bit, bytes of an operand, and the instruction.
-    let forms: [(Change, i64, Form); 6] = [
+    let forms: [(Change, i64, Form); 7] = [
+        (|b| !b, 4, |a| a.btc(dword_ptr(ebx), eax)),
         (|b| b, 8, |a| a.bt(qword_ptr(rbx), rax)),
         (|_| true, 8, |a| a.bts(qword_ptr(rbx), rax)),
         (|_| false, 4, |a| a.lock().btr(dword_ptr(rbx), eax)),

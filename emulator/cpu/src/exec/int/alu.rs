@@ -100,6 +100,7 @@ logic!(Test, false, |a, b| a & b);
 
 /// Where the second operand comes from when it is not in memory.
 pub trait Src: 'static {
+    /// True if it is part of the instruction.
     const IMMEDIATE: bool = false;
     fn get<S: Size>(cpu: &Cpu, op: At) -> S;
 }

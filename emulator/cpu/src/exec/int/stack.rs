@@ -1,15 +1,14 @@
 //! PUSH, PUSHF, POP and LEAVE with 64-bit operands in 64-bit mode. Other forms are in `exec::legacy`.
 
 use super::alu::{Imm, Reg, Src};
-use super::{Addr, Base, Fast, Full, Policy, Step, run};
+use super::{Addr, Base, Fast, Full, Policy, Size, Step, run};
 use crate::op::{At, Handler};
 use crate::state::{Cpu, slot};
 use std::marker::PhantomData;
-use x86::flags;
 
 const RSP: usize = slot::RSP as usize;
 
-/// PUSH r64 or imm. PUSH RSP stores the old value.
+/// PUSH r64 or imm, PUSHFQ. PUSH RSP stores the old value.
 pub struct Push<X>(PhantomData<X>);
 
 impl<X: Src> Step for Push<X> {
@@ -44,20 +43,13 @@ impl Step for PushM {
     }
 }
 
-/// PUSHFQ. VM and RF are pushed as 0.
-pub struct PushF;
+/// What PUSHFQ pushes.
+pub struct Rflags;
 
-impl Step for PushF {
-    const MEMORY: bool = true;
+impl Src for Rflags {
     #[inline(always)]
-    fn step<P: Policy>(cpu: &mut Cpu, op: At) -> bool {
-        let v = cpu.rflags() & !(flags::VM | flags::RF);
-        let va = cpu.regs[RSP].wrapping_sub(8);
-        if !P::store::<u64>(cpu, va, v, op) {
-            return false;
-        }
-        cpu.regs[RSP] = va;
-        true
+    fn get<S: Size>(cpu: &Cpu, _op: At) -> S {
+        S::from_u64(cpu.rflags_to_push())
     }
 }
 
@@ -94,7 +86,7 @@ impl Step for Leave {
 pub const PUSH_R: Handler = run::<Push<Reg>, Fast>;
 pub const PUSH_I: Handler = run::<Push<Imm>, Fast>;
 pub const PUSH_M: Handler = run::<PushM, Fast>;
-pub const PUSH_F: Handler = run::<PushF, Fast>;
+pub const PUSH_F: Handler = run::<Push<Rflags>, Fast>;
 pub const POP_R: Handler = run::<Pop, Fast>;
 /// The op's address is RBP + 0 in SS.
 pub const LEAVE: Handler = run::<Leave, Fast>;

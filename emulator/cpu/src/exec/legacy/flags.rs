@@ -22,6 +22,12 @@ pub fn popf_mask(size: usize, cpl: u8, iopl: u8, virtual_8086: bool) -> u64 {
 }
 
 impl Cpu {
+    /// RFLAGS as PUSHF pushes them: VM and RF as 0.
+    #[inline(always)]
+    pub(crate) fn rflags_to_push(&self) -> u64 {
+        self.rflags() & !(flags::VM | flags::RF)
+    }
+
     /// Virtual-8086 mode below IOPL 3: PUSHF and POPF are for the monitor, or for VIF with VME and 16-bit operands.
     fn flags_use_virtual_if(&self, size: usize) -> Result<bool, Exception> {
         if self.mode != Mode::Virtual8086 || self.iopl() == 3 {
@@ -31,10 +37,10 @@ impl Cpu {
     }
 }
 
-/// PUSHF, PUSHFD, PUSHFQ. VM and RF are pushed as 0.
+/// PUSHF, PUSHFD, PUSHFQ.
 pub fn pushf<const SIZE: usize>(cpu: &mut Cpu, _insn: &Instruction) -> Result<(), Exception> {
     let virtual_if = cpu.flags_use_virtual_if(SIZE)?;
-    let rflags = cpu.rflags() & !(flags::VM | flags::RF);
+    let rflags = cpu.rflags_to_push();
     cpu.push(SIZE, if virtual_if { virtual_if_image(rflags) } else { rflags })
 }
 

@@ -11,7 +11,7 @@ use crate::op::{At, Handler, next};
 use crate::state::Cpu;
 use iced_x86::Code;
 
-/// Moves and operations of `xmm, xmm` and `xmm, m128`.
+/// Operations of `xmm, xmm` and `xmm, m128`, each with the function of two vectors that it is.
 macro_rules! binary {
     ($($name:ident = $f:ident: $($code:ident)|+;)*) => {
         $(

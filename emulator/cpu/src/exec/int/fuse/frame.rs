@@ -81,25 +81,25 @@ impl Part {
     }
 
     /// The handler of the run that this part goes on or ends with, if it can.
-    fn after(self, run: Handlers) -> Option<Handlers> {
+    fn after(self, run: SoFar) -> Option<SoFar> {
         Some(match (self, run) {
-            (Part::Push | Part::Move64 | Part::Move32, Handlers::Pushes | Handlers::Move(_)) => Handlers::Pushes,
-            (Part::Sub, Handlers::Pushes) => Handlers::Ended(pushes::<true>),
-            (Part::Pop, Handlers::Move(pops)) => Handlers::Pops(pops),
-            (Part::Pop, Handlers::Pops(_)) => run,
-            (Part::Ret, Handlers::Pops([_, ret])) => Handlers::Ended(ret),
+            (Part::Push | Part::Move64 | Part::Move32, SoFar::Pushes | SoFar::Move(_)) => SoFar::Pushes,
+            (Part::Sub, SoFar::Pushes) => SoFar::Ended(pushes::<true>),
+            (Part::Pop, SoFar::Move(pops)) => SoFar::Pops(pops),
+            (Part::Pop, SoFar::Pops(_)) => run,
+            (Part::Ret, SoFar::Pops([_, ret])) => SoFar::Ended(ret),
             _ => return None,
         })
     }
 
     /// The run that begins with this part.
-    fn begins(self) -> Option<Handlers> {
+    fn begins(self) -> Option<SoFar> {
         Some(match self {
-            Part::Push => Handlers::Pushes,
-            Part::Move64 => Handlers::Move([pops::<MovR<u64, Reg>>, pops_ret::<MovR<u64, Reg>>]),
-            Part::Move32 => Handlers::Move([pops::<MovR<u32, Reg>>, pops_ret::<MovR<u32, Reg>>]),
-            Part::Add => Handlers::Pops([pops::<AddRsp>, pops_ret::<AddRsp>]),
-            Part::Pop => Handlers::Pops([pops::<Nothing>, pops_ret::<Nothing>]),
+            Part::Push => SoFar::Pushes,
+            Part::Move64 => SoFar::Move([pops::<MovR<u64, Reg>>, pops_ret::<MovR<u64, Reg>>]),
+            Part::Move32 => SoFar::Move([pops::<MovR<u32, Reg>>, pops_ret::<MovR<u32, Reg>>]),
+            Part::Add => SoFar::Pops([pops::<AddRsp>, pops_ret::<AddRsp>]),
+            Part::Pop => SoFar::Pops([pops::<Nothing>, pops_ret::<Nothing>]),
             Part::Sub | Part::Ret => return None,
         })
     }
@@ -107,7 +107,7 @@ impl Part {
 
 /// What a run can be by its parts so far.
 #[derive(Clone, Copy)]
-enum Handlers {
+enum SoFar {
     /// One MOV. If POPs follow: without and with a RET.
     Move([Handler; 2]),
     Pushes,
@@ -116,13 +116,13 @@ enum Handlers {
     Ended(Handler),
 }
 
-impl Handlers {
+impl SoFar {
     /// That of the parts so far.
     fn handler(self) -> Handler {
         match self {
-            Handlers::Move(_) | Handlers::Pushes => pushes::<false>,
-            Handlers::Pops([pops, _]) => pops,
-            Handlers::Ended(handler) => handler,
+            SoFar::Move(_) | SoFar::Pushes => pushes::<false>,
+            SoFar::Pops([pops, _]) => pops,
+            SoFar::Ended(handler) => handler,
         }
     }
 }
